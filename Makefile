@@ -1,0 +1,39 @@
+# `make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu` installs the CPU-only build of torch
+# (the default Linux wheel is a CUDA build of several GB).
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+HOST ?= 127.0.0.1
+PORT ?= 8000
+BUNDLE ?= models/demo
+
+.PHONY: setup demo test lint serve bench clean
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/pip install --quiet --index-url $(TORCH_INDEX) 'torch>=2.9' 'torchvision>=0.24')
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/triggerwall demo
+
+test: setup
+	$(BIN)/pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+serve: setup
+	$(BIN)/triggerwall serve --bundle $(BUNDLE) --host $(HOST) --port $(PORT)
+
+bench: setup
+	$(BIN)/triggerwall bench
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
