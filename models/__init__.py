@@ -1,0 +1,1 @@
+"""The wrapped classifier: loading, preprocessing, running. Imports neither `detectors` nor `app`."""
