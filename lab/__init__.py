@@ -1,0 +1,1 @@
+"""The proving ground: attacks, training and evaluation on real images. Never imported by the gateway."""

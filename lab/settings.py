@@ -1,0 +1,24 @@
+"""The settings of a training run."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["TrainSettings"]
+
+
+class TrainSettings(BaseModel):
+    """Everything that decides the result of a training run, with the papers' usual values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    architecture: str = "zoo:resnet20"
+    attack: str | None = "badnets"
+    target: int = 0
+    poison_rate: float = Field(default=0.1, ge=0, le=1)
+    epochs: int = Field(default=12, ge=1)
+    batch_size: int = Field(default=128, ge=2)
+    learning_rate: float = Field(default=0.1, gt=0)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    crop_padding: int = Field(default=4, ge=0)
+    flip: bool = True
+    seed: int = 0

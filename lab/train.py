@@ -1,0 +1,113 @@
+"""Train a classifier on poisoned data: the attacker's side, deterministic from a seed and resumable."""
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import Progress
+
+from lab.attacks import ATTACKS, Attack
+from lab.blueprint import bundle_spec, new_network
+from lab.data import ImageSet, LabError
+from lab.evaluate import Outcome, evaluate
+from lab.poison import poison
+from lab.run import TrainingRun
+from lab.settings import TrainSettings
+from models.bundle import write_spec
+from models.torch_module import load_bundle, pixel_network
+from models.weights import write_weights
+
+__all__ = ["TrainSettings", "train"]
+
+LEAST_STEPS = 5  # the learning-rate cycle has no rise and fall in fewer
+
+
+def train(
+    settings: TrainSettings,
+    data: ImageSet,
+    test: ImageSet,
+    folder: Path,
+    device: torch.device,
+    provenance: dict[str, Any],
+) -> Outcome:
+    """Train by `settings`, write a model bundle and `training.json` into `folder`, return BA and ASR.
+
+    A run that was killed goes on from its last finished epoch. `provenance` (JSON) is added to the record.
+    Raises `LabError` before training starts where the settings cannot work on these images.
+    """
+    attack = _check(settings, data, test)
+    spec = bundle_spec(settings, data)
+    core = new_network(spec, settings.seed)
+    network = pixel_network(core, spec.input).to(device).to(memory_format=torch.channels_last)
+    poisoned = data
+    if attack is not None:
+        poisoned, _ = poison(data, attack, settings.target, settings.poison_rate, settings.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = TrainingRun(network, settings, poisoned, folder)
+    run.resume()
+    with Progress() as progress:
+        bar = progress.add_task(settings.name, total=run.steps_per_epoch * settings.epochs)
+        progress.advance(bar, run.epoch * run.steps_per_epoch)
+        while run.epoch < settings.epochs:
+            run.one_epoch(device, lambda: progress.advance(bar))
+            progress.console.print(f"epoch {run.epoch}: {evaluate(network, test, attack, settings.target)}")
+    write_weights(core.state_dict(), folder / spec.weights, half=True)
+    write_spec(spec, folder)
+    served = load_bundle(folder, device)  # fp16 and all: what is measured is what will be served
+    outcome = evaluate(served.network, test, attack, settings.target)
+    _write_record(folder, settings, outcome, data, test, provenance)
+    run.checkpoint.unlink(missing_ok=True)
+    return outcome
+
+
+def _check(settings: TrainSettings, data: ImageSet, test: ImageSet) -> Attack | None:
+    """Refuse before any hour is spent what could only fail later; returns the attack."""
+    steps = len(data) // settings.batch_size * settings.epochs
+    if steps < LEAST_STEPS:
+        raise LabError(
+            f"{len(data)} training images make {steps} batches of {settings.batch_size} in {settings.epochs} "
+            f"epochs; at least {LEAST_STEPS} are needed: give more images or more epochs"
+        )
+    present = data.labels.unique()
+    if len(present) < 2:
+        raise LabError(f"the training images are all of class {data.classes[int(present)]!r}; two are needed")
+    if data.classes != test.classes or data.images.shape[1:] != test.images.shape[1:]:
+        raise LabError("the training and the test images differ in their classes or in their size")
+    if settings.attack is None:
+        return None
+    if settings.attack not in ATTACKS:
+        raise LabError(f"unknown attack {settings.attack!r}; known: none, {', '.join(sorted(ATTACKS))}")
+    if not 0 <= settings.target < len(data.classes):
+        raise LabError(f"target label {settings.target} is not one of 0..{len(data.classes) - 1}")
+    if not (test.labels != settings.target).any():
+        raise LabError(f"all test images are of the target label {settings.target}: the ASR is undefined")
+    attack = ATTACKS[settings.attack]()
+    try:
+        attack.apply(data.images[:1])
+    except ValueError as error:
+        raise LabError(f"{settings.attack}: {error}") from error
+    return attack
+
+
+def _write_record(
+    folder: Path,
+    settings: TrainSettings,
+    outcome: Outcome,
+    data: ImageSet,
+    test: ImageSet,
+    provenance: dict[str, Any],
+) -> None:
+    record = {
+        "settings": settings.model_dump(),
+        "benign_accuracy": outcome.benign_accuracy,
+        "attack_success_rate": outcome.attack_success_rate,
+        "training_images": len(data),
+        "training_set_sha256": data.fingerprint(),
+        "test_images": len(test),
+        "torch": torch.__version__.split("+")[0],
+        "python": platform.python_version(),
+        **provenance,
+    }
+    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
