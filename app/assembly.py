@@ -1,0 +1,75 @@
+"""Settings → a firewall: the classifier loaded, and its detectors built and checked against it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from app.firewall import Firewall
+from app.settings import DetectorName, Settings
+from detectors.base import Access, AccessError, Detector
+from detectors.ibd_psc import IbdPsc
+from detectors.scale_up import ScaleUp
+from models.base import Classifier
+from models.torch_module import load_bundle
+
+__all__ = ["build_detectors", "build_firewall", "choose_device", "example_batch"]
+
+NEEDS: dict[DetectorName, Access] = {"psc": IbdPsc.needs, "spc": ScaleUp.needs, "nspc": ScaleUp.needs}
+
+
+def build_firewall(settings: Settings) -> Firewall:
+    """Load the bundle and put the detectors that `settings` names before it.
+
+    Raises a `ModelError` or a `DetectorError` whose text is one sentence for the operator.
+    """
+    classifier = load_bundle(settings.bundle, choose_device(settings.device))
+    return Firewall(
+        classifier,
+        build_detectors(classifier, settings),
+        mode=settings.mode,
+        thresholds=settings.thresholds,
+        conditioning=settings.conditioning,
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one. Raises `ValueError` for a device that torch does not know."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device must be `auto` or a torch device such as cpu or cuda:0, not {name!r}"
+        ) from error
+
+
+def build_detectors(classifier: Classifier, settings: Settings) -> Sequence[Detector]:
+    """The detectors in the order of the settings. Raises `DetectorError`."""
+    return [_build(name, classifier, settings) for name in settings.detectors]
+
+
+def _build(name: DetectorName, classifier: Classifier, settings: Settings) -> Detector:
+    info, needs = classifier.info, NEEDS[name]
+    if not Access(info.access).grants(needs):
+        raise AccessError(
+            f"the detector {name} needs a classifier's {needs}, and {info.name} gives only {info.access}: "
+            "leave it out of `detectors`"
+        )
+    if name == "psc":
+        return IbdPsc(
+            classifier,
+            example_batch(classifier),
+            omega=settings.psc_omega,
+            n=settings.psc_n,
+            xi=settings.psc_xi,
+        )
+    return ScaleUp(classifier, settings.spc_scales, normalised=name == "nspc")
+
+
+def example_batch(classifier: Classifier, images: int = 2) -> Tensor:
+    """Images (images, C, H, W) of noise in [0, 1] around mid-grey, always the same, on the device."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (images, classifier.info.channels, *classifier.info.size)
+    return (0.5 + 0.1 * torch.randn(shape, generator=generator)).clamp(0, 1).to(classifier.device)

@@ -1,0 +1,221 @@
+"""Benign images → a calibration that is kept, enforced, and can be rolled back. Knows nothing of HTTP.
+
+What is enforced changes in one order only: the new guard is built, the store has committed, and then
+the firewall is switched. A process killed anywhere in between comes back with what the store says.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from app.decoding import DecodePool
+from app.firewall import CalibrationContent, Firewall, Guard
+from app.images import ImageError
+from app.metrics import Metrics
+from app.report import Skipped, calibration_report
+from app.store import Record, Store, new_id, now
+from app.worker import Worker
+from detectors.base import DetectorError, Integers
+from detectors.calibration import BenignSample
+
+__all__ = ["BenignImage", "CalibrationBusy", "CalibrationMismatch", "Calibrator", "UnusableImages"]
+
+log = logging.getLogger("triggerwall.calibrator")
+
+
+class CalibrationBusy(Exception):  # noqa: N818  (it names the state)
+    """Raised at once where another calibration is under way."""
+
+    retry_after = 10.0  # seconds
+
+
+class CalibrationMismatch(Exception):  # noqa: N818
+    """Raised where a calibration does not belong to the classifier and detectors that are served."""
+
+
+class UnusableImages(Exception):  # noqa: N818
+    """Raised where more than half of the calibration images cannot be read; `part` names the first."""
+
+    def __init__(self, detail: str, part: str | None) -> None:
+        super().__init__(detail)
+        self.part = part
+
+
+@dataclass(frozen=True)
+class BenignImage:
+    """One encoded calibration image; `label` is its true class where that is known."""
+
+    name: str
+    label: int | None
+    data: bytes
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Decoded images (B, C, H, W), their labels, and those that could not be read."""
+
+    images: torch.Tensor | None
+    labels: list[int | None]
+    skipped: list[Skipped]
+
+
+class Calibrator:
+    """Makes calibrations, keeps them and switches between them."""
+
+    def __init__(
+        self,
+        firewall: Firewall,
+        worker: Worker,
+        decoders: DecodePool,
+        store: Store,
+        metrics: Metrics,
+        batch_images: int,
+    ) -> None:
+        self.firewall, self.worker, self.decoders = firewall, worker, decoders
+        self.store, self.metrics, self.batch_images = store, metrics, batch_images
+        self.active: Record | None = None  # the one enforced
+        self.mismatch: str | None = None  # why the store's active calibration is not enforced
+        self._busy = False
+        self._switching = asyncio.Lock()
+
+    @contextlib.contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Hold the right to calibrate. Raises `CalibrationBusy` where somebody else holds it."""
+        if self._busy:
+            raise CalibrationBusy("another calibration is under way; try again when it has finished")
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+
+    async def create(self, images: Iterable[BenignImage], alpha: float, *, activate: bool) -> Record:
+        """Calibrate at budget `alpha` on `images`, which are taken and let go batch by batch.
+
+        Call it within `reserved()`. Raises `UnusableImages`, `CalibrationError`, whatever `images`
+        raises, and `StoreError`; what is enforced has then not changed.
+        """
+        sample, skipped = await self._measure(images)
+        content = await self.worker.run(self.firewall.calibrate, sample, alpha)
+        report = await asyncio.to_thread(calibration_report, self.firewall, sample, content, skipped)
+        info, created = self.firewall.classifier.info, now()
+        record = Record(
+            id=new_id(created),
+            created_at=created,
+            classifier_digest=info.digest,
+            model_name=info.name,
+            model_version=info.version,
+            alpha=alpha,
+            images=len(sample),
+            content=content.to_json(),
+            report=report,
+        )
+        async with self._switching:
+            guard = await self.worker.run(self.firewall.prepare, record.id, content)
+            await asyncio.to_thread(self.store.save, record, activate=activate)
+            if activate:
+                self._enforce(record, guard)
+        return record
+
+    async def activate(self, id: str) -> Record:
+        """Enforce calibration `id` again. Raises `UnknownCalibration`, `CalibrationMismatch`."""
+        async with self._switching:
+            record = await asyncio.to_thread(self.store.get, id)
+            content = self._content(record)
+            guard = await self.worker.run(self.firewall.prepare, id, content)
+            await asyncio.to_thread(self.store.activate, id, "activated")
+            self._enforce(record, guard)
+        return record
+
+    async def restore(self) -> None:
+        """Enforce what the store says was active. What does not fit is never enforced: `mismatch` then
+        says why, and in enforce mode nothing else is enforced in its place."""
+        id = await asyncio.to_thread(self.store.active_id)
+        if id is None:
+            return
+        record = await asyncio.to_thread(self.store.get, id)
+        try:
+            guard = await self.worker.run(self.firewall.prepare, id, self._content(record))
+        except (CalibrationMismatch, DetectorError) as error:
+            self.mismatch = str(error)
+            self.firewall.enforce(None)
+            log.error("%s", error)
+        else:
+            self._enforce(record, guard)
+
+    def _content(self, record: Record) -> CalibrationContent:
+        """Raises `CalibrationMismatch` where it cannot be enforced here."""
+        try:
+            content = CalibrationContent.from_json(record.content)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CalibrationMismatch(f"calibration {record.id} cannot be understood") from error
+        reason = self.firewall.fits(content)
+        if reason is not None:
+            raise CalibrationMismatch(f"calibration {record.id} cannot be enforced: {reason}")
+        return content
+
+    def _enforce(self, record: Record, guard: Guard) -> None:
+        self.firewall.enforce(guard)
+        self.active, self.mismatch = record, None
+        self.metrics.calibrated(record.id, record.created_at.timestamp())
+        log.info("calibration %s is enforced", record.id)
+
+    async def _measure(self, images: Iterable[BenignImage]) -> tuple[BenignSample, list[Skipped]]:
+        """Decode the next batch while the device measures this one."""
+        iterator = iter(images)
+        parts: list[BenignSample] = []
+        labels: list[int | None] = []
+        skipped: list[Skipped] = []
+        following = asyncio.create_task(self._next(iterator))
+        try:
+            while batch := await following:
+                following = asyncio.create_task(self._next(iterator))
+                labels += batch.labels
+                skipped += batch.skipped
+                if batch.images is not None:
+                    started = time.perf_counter()
+                    parts.append(await self.worker.run(self.firewall.measure, batch.images))
+                    self.metrics.stage("calibrate", time.perf_counter() - started)
+        finally:
+            following.cancel()
+        _require_readable(len(labels), skipped)
+        return BenignSample.join(parts, _known(labels)), skipped
+
+    async def _next(self, images: Iterator[BenignImage]) -> _Batch | None:
+        """The next batch, decoded; None at the end."""
+        taken = await self.decoders.run(lambda: list(itertools.islice(images, self.batch_images)))
+        if not taken:
+            return None
+        decoded = await self.decoders.decode([image.data for image in taken])
+        pixels, labels, skipped = [], [], []
+        for image, outcome in zip(taken, decoded, strict=True):
+            if isinstance(outcome, ImageError):
+                skipped.append(Skipped(image.name, str(outcome)))
+            else:
+                pixels.append(outcome)
+                labels.append(image.label)
+        return _Batch(torch.from_numpy(np.stack(pixels)) if pixels else None, labels, skipped)
+
+
+def _require_readable(count: int, skipped: list[Skipped]) -> None:
+    if count == 0 and not skipped:
+        raise UnusableImages("there are no images to calibrate on", None)
+    if len(skipped) > count:
+        first = skipped[0]
+        raise UnusableImages(
+            f"{len(skipped)} of {count + len(skipped)} images cannot be read; the first is {first.part!r}: "
+            f"{first.detail}",
+            first.part,
+        )
+
+
+def _known(labels: list[int | None]) -> Integers | None:
+    known = [label for label in labels if label is not None]
+    return np.array(known, dtype=np.int64) if len(known) == len(labels) else None

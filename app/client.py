@@ -1,0 +1,133 @@
+"""A small client of the gateway, for the command line."""
+
+import contextlib
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import IO, Any, Self
+
+import httpx
+
+__all__ = ["ClientError", "GatewayClient", "image_files"]
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm"}
+Advance = Callable[[int], object]
+"""Told how many more bytes have been sent."""
+
+
+class ClientError(Exception):
+    """The gateway could not be reached, or answered with a problem; the text says which and why."""
+
+
+def image_files(paths: Sequence[Path]) -> list[Path]:
+    """The files among `paths`, and the image files below the folders among them, in sorted order."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += [
+                f for f in sorted(path.rglob("*")) if f.is_file() and f.suffix.lower() in IMAGE_SUFFIXES
+            ]
+        else:
+            found.append(path)
+    return found
+
+
+class Upload:
+    """A file that tells how much of it has been read."""
+
+    def __init__(self, file: IO[bytes], advance: Advance) -> None:
+        self.file, self.advance = file, advance
+
+    def read(self, size: int = -1) -> bytes:
+        chunk = self.file.read(size)
+        self.advance(len(chunk))
+        return chunk
+
+    def __getattr__(self, name: str) -> Any:  # httpx asks a file for its length and position
+        return getattr(self.file, name)
+
+
+class GatewayClient:
+    """One gateway by its URL; `key` is sent as X-API-Key."""
+
+    def __init__(
+        self, url: str, key: str | None = None, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        headers = {"X-API-Key": key} if key else {}
+        timeout = httpx.Timeout(30, read=600)  # calibrating takes as long as the device takes
+        self.http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.http.close()
+
+    def info(self) -> dict[str, Any]:
+        return self._request("GET", "/info")
+
+    def classify(self, paths: Sequence[Path], *, full: bool = False) -> list[dict[str, Any]]:
+        """The results of the images in `paths`, in order, by one request. Raises `ClientError`."""
+        with contextlib.ExitStack() as stack:
+            parts = [("images", (path.name, stack.enter_context(_open(path)))) for path in paths]
+            answer = self._request(
+                "POST", "/classify", params={"full": "true"} if full else None, files=parts
+            )
+        results: list[dict[str, Any]] = answer["results"]
+        return results
+
+    def calibrate(
+        self, source: Path, alpha: float | None, started: Callable[[int], Advance]
+    ) -> dict[str, Any]:
+        """Send a zip, or a folder in class-per-folder layout, and return the calibration report.
+
+        `started` is told the bytes to send and gives the function that is told of each step.
+        """
+        with _as_archive(source) as archive, _open(archive) as file:
+            upload = Upload(file, started(archive.stat().st_size))
+            parts = {"archive": (archive.name, upload, "application/zip")}
+            fields = {} if alpha is None else {"alpha": str(alpha)}
+            return self._request("POST", "/calibrate", data=fields, files=parts)
+
+    def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        try:
+            answer = self.http.request(method, path, **options)
+            content = answer.json()
+        except httpx.HTTPError as error:
+            raise ClientError(
+                f"{self.http.base_url} does not answer: {error or type(error).__name__}"
+            ) from error
+        except ValueError as error:
+            raise ClientError(
+                f"{self.http.base_url}{path} did not answer in JSON: is it a gateway?"
+            ) from error
+        if answer.is_error:
+            raise ClientError(f"{content.get('title', answer.status_code)}: {content.get('detail', '')}")
+        found: dict[str, Any] = content
+        return found
+
+
+def _open(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise ClientError(f"{path} cannot be read: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _as_archive(source: Path) -> Iterator[Path]:
+    """`source` itself where it is a file; a folder is packed into a temporary zip first."""
+    if not source.is_dir():
+        yield source
+        return
+    files = image_files([source])
+    if not files:
+        raise ClientError(f"{source} holds no images")
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"{source.name or 'images'}.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in files:
+                archive.write(file, file.relative_to(source).as_posix())
+        yield path

@@ -1,0 +1,47 @@
+"""Decodes images on threads of its own, beside the event loop and the device."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from app.images import Decoder, ImageError, Pixels
+
+__all__ = ["DecodePool"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class DecodePool:
+    """A bounded number of threads around one `Decoder`."""
+
+    def __init__(self, decoder: Decoder, threads: int, observe: Callable[[float], None]) -> None:
+        """`observe` is told the seconds that each image took."""
+        self._decoder, self._observe = decoder, observe
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+
+    async def run(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Await `function(*args, **kwargs)` on one of the threads."""
+        return await asyncio.wrap_future(self._executor.submit(function, *args, **kwargs))
+
+    async def decode(self, images: Sequence[bytes | ImageError]) -> list[Pixels | ImageError]:
+        """The pixels of each image, or why there are none. What is an error already stays one."""
+        return list(await asyncio.gather(*(self._one(image) for image in images)))
+
+    async def _one(self, image: bytes | ImageError) -> Pixels | ImageError:
+        return image if isinstance(image, ImageError) else await self.run(self._timed, image)
+
+    def _timed(self, data: bytes) -> Pixels | ImageError:
+        started = time.perf_counter()
+        try:
+            return self._decoder(data)
+        except ImageError as error:
+            return error
+        finally:
+            self._observe(time.perf_counter() - started)
+
+    def close(self) -> None:
+        """Finish what was given, then end the threads. Blocks."""
+        self._executor.shutdown(wait=True)

@@ -1,0 +1,193 @@
+"""Exceptions → RFC 9457 problems, in one table.
+
+Problem                the HTTP layer's own refusals
+ ├─ Unauthorized         a key is missing or wrong
+ ├─ Forbidden            the path answers nobody from there
+ ├─ UnsupportedMediaType the body is of a kind the path does not take
+ ├─ Conflict             the gateway is not in a state for that
+ └─ InvalidRequest       fields that make no sense together
+
+Everything else is raised by the module where it happens, under the name it has there.
+"""
+
+import math
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from app.archive import ArchiveError
+from app.batcher import Closed, Overloaded
+from app.calibrator import CalibrationBusy, CalibrationMismatch, UnusableImages
+from app.firewall import NotCalibrated
+from app.forms import FormError, TooManyParts
+from app.images import EmptyImage, ImageError, OversizedImage, UnreadableImage, UnsupportedImage
+from app.labels import LabelError
+from app.middleware import BodyTooLarge
+from app.store import StoreError, UnknownCalibration
+from detectors.base import CalibrationError, DetectorError
+from models.errors import ModelError
+
+__all__ = [
+    "CONTENT_TYPE",
+    "Conflict",
+    "Forbidden",
+    "InvalidRequest",
+    "Kind",
+    "Problem",
+    "Unauthorized",
+    "UnsupportedMediaType",
+    "kind_of",
+    "register",
+    "unexpected",
+]
+
+URN = "urn:triggerwall:problem:"
+CONTENT_TYPE = "application/problem+json"
+
+
+class Problem(Exception):  # noqa: N818  (RFC 9457's own word)
+    """Base of the HTTP layer's own refusals; `part` names the part of the request at fault."""
+
+    def __init__(self, detail: str, part: str | None = None) -> None:
+        super().__init__(detail)
+        self.part = part
+
+
+class Unauthorized(Problem):
+    """Raised where X-API-Key is missing or wrong."""
+
+
+class Forbidden(Problem):
+    """Raised on admin paths where no key is configured and the caller may not be this machine."""
+
+
+class UnsupportedMediaType(Problem):
+    """Raised for a Content-Type that the path does not take."""
+
+
+class Conflict(Problem):
+    """Raised where the state of the gateway does not allow what was asked."""
+
+
+class InvalidRequest(Problem):
+    """Raised for fields that are missing, unknown, or contradict each other."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One row of the table. `told` is false where the exception's text is not for the caller."""
+
+    status: int
+    slug: str
+    title: str
+    told: bool = True
+
+    @property
+    def type(self) -> str:
+        return URN + self.slug
+
+
+KINDS: dict[type[Exception], Kind] = {
+    Unauthorized: Kind(401, "unauthorized", "A valid X-API-Key is needed"),
+    Forbidden: Kind(403, "forbidden", "Not from here"),
+    UnsupportedMediaType: Kind(415, "unsupported-media-type", "This Content-Type is not taken"),
+    Conflict: Kind(409, "conflict", "The gateway's state does not allow it"),
+    InvalidRequest: Kind(422, "invalid-request", "The request makes no sense"),
+    EmptyImage: Kind(422, "empty-image", "The image is empty"),
+    UnreadableImage: Kind(422, "unreadable-image", "The image cannot be read"),
+    UnsupportedImage: Kind(415, "unsupported-image", "This kind of image is not taken"),
+    OversizedImage: Kind(413, "image-too-large", "The image is too large"),
+    ImageError: Kind(422, "unreadable-image", "The image cannot be read"),
+    BodyTooLarge: Kind(413, "body-too-large", "The body is too large"),
+    TooManyParts: Kind(413, "too-many-parts", "The form has too many parts"),
+    FormError: Kind(400, "malformed-form", "The form cannot be read"),
+    ArchiveError: Kind(422, "archive-refused", "The archive is not taken"),
+    LabelError: Kind(422, "label-mismatch", "The labels do not fit"),
+    UnusableImages: Kind(422, "unusable-images", "Too many images cannot be read"),
+    CalibrationError: Kind(422, "calibration-refused", "The images do not support this calibration"),
+    CalibrationBusy: Kind(409, "calibration-busy", "Another calibration is under way"),
+    CalibrationMismatch: Kind(503, "calibration-mismatch", "The calibration belongs to something else"),
+    UnknownCalibration: Kind(404, "unknown-calibration", "There is no such calibration"),
+    NotCalibrated: Kind(503, "not-calibrated", "Nothing to judge by yet"),
+    Overloaded: Kind(503, "overloaded", "Too much is waiting"),
+    Closed: Kind(503, "shutting-down", "The gateway is shutting down"),
+    StoreError: Kind(503, "store-failed", "The store does not answer", told=False),
+    DetectorError: Kind(500, "detector-failed", "A detector could not judge", told=False),
+    ModelError: Kind(500, "classifier-failed", "The classifier failed", told=False),
+}
+UNEXPECTED = Kind(500, "internal-error", "Something unforeseen happened", told=False)
+UNTOLD = "the request could not be answered; its id leads to the reason in the gateway's log"
+
+
+def kind_of(error: Exception) -> Kind:
+    """The row of the table for `error`: that of the nearest class it is one of."""
+    return next((KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), UNEXPECTED)
+
+
+def register(app: FastAPI) -> None:
+    """Answer every exception of the table, and the framework's own, as problems."""
+    for cls in KINDS:
+        app.add_exception_handler(cls, _known)
+    app.add_exception_handler(HTTPException, _framework)
+    app.add_exception_handler(RequestValidationError, _invalid)
+
+
+async def unexpected(scope: Scope, receive: Receive, send: Send) -> None:
+    """The ASGI answer where something raised that nobody foresaw. It says nothing of what it was."""
+    request = Request(scope, receive)
+    await _problem(request, UNEXPECTED, UNTOLD)(scope, receive, send)
+
+
+def _known(request: Request, error: Exception) -> JSONResponse:
+    kind = kind_of(error)
+    extra = {"part": part} if (part := getattr(error, "part", None)) is not None else {}
+    return _problem(request, kind, str(error) if kind.told else UNTOLD, extra, _headers(error))
+
+
+def _headers(error: Exception) -> dict[str, str]:
+    if isinstance(error, Unauthorized):
+        return {"WWW-Authenticate": 'ApiKey realm="triggerwall admin"'}
+    retry_after = getattr(error, "retry_after", None)
+    return {} if retry_after is None else {"Retry-After": str(math.ceil(retry_after))}
+
+
+def _framework(request: Request, error: Exception) -> JSONResponse:
+    """404, 405 and the like: generic, so their type is about:blank."""
+    assert isinstance(error, HTTPException)
+    title = HTTPStatus(error.status_code).phrase
+    headers = dict(error.headers or {})
+    return _problem(request, Kind(error.status_code, "", title), str(error.detail), {}, headers)
+
+
+def _invalid(request: Request, error: Exception) -> JSONResponse:
+    """What the declared parameters do not allow; the caller's own input is not sent back."""
+    assert isinstance(error, RequestValidationError)
+    faults = [{"at": ".".join(map(str, each["loc"])), "detail": each["msg"]} for each in error.errors()]
+    detail = "; ".join(f"{fault['at']}: {fault['detail']}" for fault in faults)
+    return _problem(request, KINDS[InvalidRequest], detail, {"errors": faults})
+
+
+def _problem(
+    request: Request,
+    kind: Kind,
+    detail: str,
+    extra: dict[str, Any] | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    request.app.state.gateway.metrics.problem(kind.slug or f"http-{kind.status}")
+    body = {
+        "type": kind.type if kind.slug else "about:blank",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "instance": request.url.path,
+        "request_id": request.state.request_id,
+        **(extra or {}),
+    }
+    return JSONResponse(body, kind.status, headers, CONTENT_TYPE)

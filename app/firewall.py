@@ -1,0 +1,270 @@
+"""Images → predictions and scores → verdicts. Knows nothing of HTTP, settings or storage.
+
+Blocking, and meant for the one thread that owns the device. What it enforces is swapped whole, so a
+batch is judged by one calibration from its first image to its last.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from app.policy import Detection, Mode, Verdict, decide, is_suspicious
+from app.stopwatch import Stopwatch
+from detectors.base import BasePass, CalibrationError, Detector, Scorer
+from detectors.calibration import (
+    BenignSample,
+    Conditioning,
+    DetectorCalibration,
+    calibrate,
+)
+from detectors.report import blind_labels
+from models.base import Classifier
+
+__all__ = ["CalibrationContent", "Firewall", "Guard", "Inspection", "NotCalibrated", "ThresholdKind"]
+
+log = logging.getLogger("triggerwall.firewall")
+
+ThresholdKind = Literal["conformal", "fixed"]
+
+
+class NotCalibrated(Exception):  # noqa: N818  (it names the state the gateway is in)
+    """Raised when images are to be judged in enforce mode and nothing is there to judge them by."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The outcome for one image. `label` is the classifier's, whether or not it may leave."""
+
+    label: int
+    confidence: float | None
+    verdict: Verdict
+    detections: tuple[Detection, ...]
+
+
+@dataclass(frozen=True)
+class CalibrationContent:
+    """What was learnt from benign images: everything that is needed to enforce it again after a restart."""
+
+    classifier_digest: str
+    alpha: float
+    images: int
+    labelled: bool
+    conditioning: Conditioning
+    parts: tuple[DetectorCalibration, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "classifier_digest": self.classifier_digest,
+            "alpha": self.alpha,
+            "images": self.images,
+            "labelled": self.labelled,
+            "conditioning": self.conditioning,
+            "detectors": [part.to_json() for part in self.parts],
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "CalibrationContent":
+        parts = tuple(DetectorCalibration.from_json(part) for part in content["detectors"])
+        return cls(
+            content["classifier_digest"],
+            content["alpha"],
+            content["images"],
+            content["labelled"],
+            content["conditioning"],
+            parts,
+        )
+
+
+@dataclass(frozen=True)
+class Watch:
+    """One detector at its post: resident on the device, with its threshold for every label."""
+
+    detector: str
+    scorer: Scorer
+    thresholds: Tensor  # (K,) float64 on the classifier's device
+    calibration: DetectorCalibration | None
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Everything that one calibration enforces. `id` is None under data-free fixed thresholds."""
+
+    id: str | None
+    watches: tuple[Watch, ...]
+
+
+class Firewall:
+    """A classifier, the detectors that guard it, and what they enforce at the moment."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        detectors: Sequence[Detector],
+        *,
+        mode: Mode = Mode.ENFORCE,
+        thresholds: ThresholdKind = "conformal",
+        conditioning: Conditioning = "class",
+    ) -> None:
+        """`detectors` all have to clear an image. With `fixed` thresholds the papers' own T decide, and
+        detectors that need no benign images work before any calibration. `on_stage` may be set to be told
+        the seconds that each batch took to `predict` and to `detect`."""
+        self.classifier = classifier
+        self.detectors = tuple(detectors)
+        self.mode = mode
+        self.thresholds: ThresholdKind = thresholds
+        self.conditioning: Conditioning = conditioning
+        self.guard: Guard | None = self._data_free_guard() if thresholds == "fixed" else None
+        self.on_stage: Callable[[str, float], None] = lambda _stage, _seconds: None
+
+    # --- what is enforced -------------------------------------------------------------------------
+
+    def fits(self, content: CalibrationContent) -> str | None:
+        """None where `content` can be enforced here, else the sentence that says why not."""
+        if content.classifier_digest != self.classifier.info.digest:
+            return (
+                f"it was made for another classifier (digest {content.classifier_digest[:12]}, "
+                f"serving {self.classifier.info.digest[:12]})"
+            )
+        made = {part.detector: dict(part.settings) for part in content.parts}
+        wanted = {detector.name: detector.settings() for detector in self.detectors}
+        if made != wanted:
+            return f"it was made for other detector settings ({made}, configured {wanted})"
+        return None
+
+    def prepare(self, id: str, content: CalibrationContent) -> Guard:
+        """Build the resident networks and thresholds of `content`. Slow; changes nothing yet.
+
+        Raises `CalibrationError` where it does not fit this classifier and these detectors.
+        """
+        reason = self.fits(content)
+        if reason is not None:
+            raise CalibrationError(f"calibration {id} cannot be enforced: {reason}")
+        parts = {part.detector: part for part in content.parts}
+        return Guard(id, tuple(self._watch(d, parts[d.name]) for d in self.detectors))
+
+    def enforce(self, guard: Guard | None) -> None:
+        """From the next batch on, judge by `guard`."""
+        self.guard = guard
+
+    def _watch(self, detector: Detector, part: DetectorCalibration) -> Watch:
+        classes = self.classifier.num_classes
+        fixed = self.thresholds == "fixed"
+        values = detector.fixed_thresholds(part.fit) if fixed else part.thresholds(classes)
+        return Watch(detector.name, detector.scorer(part.fit, part.stages), self._on_device(values), part)
+
+    def _data_free_guard(self) -> Guard | None:
+        watches = []
+        for detector in self.detectors:
+            fit = detector.data_free_fit()
+            if fit is None:
+                log.warning(
+                    "%s does not watch before the first calibration: it needs benign images", detector.name
+                )
+                continue
+            thresholds = self._on_device(detector.fixed_thresholds(fit))
+            watches.append(Watch(detector.name, detector.scorer(fit), thresholds, None))
+        return Guard(None, tuple(watches)) if watches else None
+
+    def _on_device(self, values: np.ndarray[Any, Any]) -> Tensor:
+        return torch.from_numpy(values).to(self.classifier.device)
+
+    # --- judging ----------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def inspect(self, images: Tensor, *, full: bool = False) -> tuple[str | None, list[Inspection]]:
+        """Judge `images` (B, C, H, W), float32 in [0, 1], from the CPU.
+
+        Returns the id of the calibration that judged, and one `Inspection` per image. With `full` every
+        score is exact; otherwise a detector stops as soon as its verdict is certain. Raises
+        `NotCalibrated` in enforce mode when there is nothing to judge by.
+        """
+        guard = self.guard
+        if guard is None and self.mode is Mode.ENFORCE:
+            raise NotCalibrated("no calibration is active")
+        watches = guard.watches if guard else ()
+        stopwatch = Stopwatch(self.classifier.device)
+        base = self._base_pass(self._to_device(images), watches)
+        stopwatch.mark("predict")
+        results = [self._score(base, watch, full) for watch in watches]
+        # One transfer for everything: label, confidence, then score, threshold and exactness per detector.
+        confidence = base.logits.softmax(1).gather(1, base.labels[:, None]).squeeze(1)
+        columns = [base.labels.double(), confidence.double(), *[c for result in results for c in result]]
+        table = torch.stack(columns, dim=1).cpu().numpy()
+        stopwatch.mark("detect")
+        for stage, seconds in stopwatch.seconds().items():
+            self.on_stage(stage, seconds)
+        return (guard.id if guard else None), [self._inspection(row.tolist(), watches) for row in table]
+
+    def _to_device(self, images: Tensor) -> Tensor:
+        device = self.classifier.device
+        if device.type == "cuda":
+            return images.pin_memory().to(device, non_blocking=True)
+        return images.to(device)
+
+    def _base_pass(self, images: Tensor, watches: Sequence[Watch]) -> BasePass:
+        """The plain prediction, made by the scorer that can save most on the way."""
+        for watch in watches:
+            base = watch.scorer.base(images)
+            if base is not None:
+                return base
+        return BasePass.of(images, self.classifier.logits(images))
+
+    @staticmethod
+    def _score(base: BasePass, watch: Watch, full: bool) -> tuple[Tensor, Tensor, Tensor]:
+        thresholds = watch.thresholds[base.labels]
+        scores = watch.scorer.score(base, None if full else thresholds)
+        return scores.values, thresholds, scores.exact.double()
+
+    def _inspection(self, row: Sequence[float], watches: Sequence[Watch]) -> Inspection:
+        label, confidence = int(row[0]), row[1]
+        detections = []
+        for number, watch in enumerate(watches):
+            score, threshold, exact = row[2 + 3 * number : 5 + 3 * number]
+            p_value = watch.calibration.p_value(label, score) if watch.calibration else None
+            detections.append(
+                Detection(
+                    watch.detector, score, threshold, p_value, is_suspicious(score, threshold), bool(exact)
+                )
+            )
+        known = self.classifier.info.access != "labels"
+        return Inspection(
+            label, confidence if known else None, decide(detections, self.mode), tuple(detections)
+        )
+
+    # --- learning ---------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def measure(self, images: Tensor) -> BenignSample:
+        """Measure one batch of benign images (B, C, H, W), float32 in [0, 1], for every detector.
+
+        Keeps no image; `BenignSample.join` puts the batches of a calibration together.
+        """
+        on_device = self._to_device(images)
+        predicted = self.classifier.logits(on_device).argmax(1).cpu().numpy()
+        evidence = {d.name: d.measure(on_device).double().cpu().numpy() for d in self.detectors}
+        return BenignSample(predicted, None, evidence)
+
+    def calibrate(self, sample: BenignSample, alpha: float) -> CalibrationContent:
+        """Fit and calibrate every detector on `sample` so that together they reject at most a share
+        `alpha` of benign images. Raises `CalibrationError`.
+
+        The budget is split evenly among the detectors that can reject anything at all; one that is
+        saturated on this model rejects nothing, and so spends nothing.
+        """
+        share = alpha / len(self.detectors)
+        parts = {d.name: calibrate(d, sample, share, self.conditioning) for d in self.detectors}
+        able = [
+            d for d in self.detectors if len(blind_labels(d, parts[d.name])) < self.classifier.num_classes
+        ]
+        for detector in able if len(able) < len(self.detectors) else ():
+            parts[detector.name] = calibrate(detector, sample, alpha / len(able), self.conditioning)
+        digest = self.classifier.info.digest
+        labelled = sample.labels is not None
+        return CalibrationContent(
+            digest, alpha, len(sample), labelled, self.conditioning, tuple(parts.values())
+        )

@@ -1,0 +1,185 @@
+"""Everything one gateway consists of, and the path of an image through it. Knows nothing of HTTP."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from app.assembly import example_batch
+from app.batcher import Batcher, BatchFigures
+from app.calibrator import CalibrationMismatch, Calibrator
+from app.decoding import DecodePool
+from app.firewall import Firewall, Inspection, NotCalibrated
+from app.images import Decoder, ImageError
+from app.labels import Labels
+from app.metrics import Metrics
+from app.policy import Mode
+from app.settings import Settings
+from app.store import Store
+from app.worker import Worker
+from detectors.calibration import images_needed
+
+__all__ = ["Gateway", "Judgement"]
+
+log = logging.getLogger("triggerwall.gateway")
+
+Judged = tuple[str | None, list[Inspection]]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The outcome of one request: one result or error per image, in order, and who judged."""
+
+    calibration: str | None
+    results: list[Inspection | ImageError]
+
+
+class Gateway:
+    """One classifier behind its firewall, with what it needs to serve: threads, batches, store, metrics."""
+
+    def __init__(self, settings: Settings, firewall: Firewall) -> None:
+        """Opens the store; starts nothing. Raises `StoreError`."""
+        self.settings, self.firewall = settings, firewall
+        self.info = firewall.classifier.info
+        self.labels = Labels(self.info.labels, self.info.num_classes)
+        self.metrics = Metrics()
+        self.metrics.serving(self.info, firewall.mode)
+        firewall.on_stage = self.metrics.stage
+        self.store = Store(settings.data_dir)
+        self.worker = Worker()
+        self.decoders = DecodePool(
+            self._decoder(), settings.decode_threads, lambda seconds: self.metrics.stage("decode", seconds)
+        )
+        self.calibrator = Calibrator(
+            firewall,
+            self.worker,
+            self.decoders,
+            self.store,
+            self.metrics,
+            settings.calibration_batch_images,
+        )
+        self.batcher, self.full_batcher = self._batcher(full=False), self._batcher(full=True)
+
+    def _decoder(self) -> Decoder:
+        return Decoder(
+            size=self.info.size,
+            channels=self.info.channels,
+            interpolation=self.info.interpolation,
+            formats=self.settings.image_formats,
+            max_bytes=self.settings.max_image_bytes,
+            max_pixels=self.settings.max_pixels,
+        )
+
+    def _batcher(self, *, full: bool) -> Batcher[Tensor, Judged]:
+        def work(requests: Sequence[Tensor]) -> list[Judged]:
+            return self._inspect(requests, full)
+
+        return Batcher(
+            work,
+            self.worker.run,
+            max_weight=self.settings.batch_images,
+            max_delay=self.settings.batch_delay_ms / 1000,
+            max_waiting=self.settings.queue_images,
+            observe=self._observe,
+        )
+
+    def _observe(self, figures: BatchFigures) -> None:
+        self.metrics.batch(figures.weight, figures.waited)
+
+    def _inspect(self, requests: Sequence[Tensor], full: bool) -> list[Judged]:
+        """Judge the images of several requests as one batch; a request's images stay together, so one
+        calibration judges them all. Runs on the device thread."""
+        calibration, inspections = self.firewall.inspect(torch.cat(list(requests)), full=full)
+        remaining = iter(inspections)
+        return [(calibration, [next(remaining) for _ in range(len(images))]) for images in requests]
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Restore the active calibration and warm everything up; ready when it returns."""
+        await self.calibrator.restore()
+        await self.worker.run(self._warm_up)
+        self.batcher.start()
+        self.full_batcher.start()
+        reason = self.not_ready()
+        log.log(
+            logging.WARNING if reason else logging.INFO,
+            "%s %s on %s, %s mode: %s",
+            *(self.info.name, self.info.version, self.firewall.classifier.device, self.firewall.mode),
+            reason or "ready",
+        )
+
+    def _warm_up(self) -> None:
+        for images in {1, self.settings.batch_images}:
+            example = example_batch(self.firewall.classifier, images)
+            self.firewall.classifier.logits(example)
+            if self.firewall.guard is not None:
+                self.firewall.inspect(example.cpu())
+
+    async def close(self) -> None:
+        """Answer everything that was accepted, then end threads and store."""
+        await self.batcher.close()
+        await self.full_batcher.close()
+        await asyncio.to_thread(self.worker.close)
+        await asyncio.to_thread(self.decoders.close)
+        self.store.close()
+
+    # --- readiness --------------------------------------------------------------------------------
+
+    def not_ready(self) -> str | None:
+        """None where traffic may come, else the sentence that says what the operator has to do."""
+        try:
+            self.require_ready()
+        except (NotCalibrated, CalibrationMismatch) as error:
+            return str(error)
+        return None
+
+    def require_ready(self) -> None:
+        """In enforce mode, raise `CalibrationMismatch` or `NotCalibrated` where nothing can be enforced.
+
+        Monitor mode withholds nothing, so it always lets traffic pass.
+        """
+        if self.firewall.guard is not None or self.firewall.mode is Mode.MONITOR:
+            return
+        send = (
+            f"POST at least {self.images_needed(self.settings.alpha)} benign images to /calibrate, as "
+            "multipart parts named `images` with optional `labels`, or as one zip named `archive` with a "
+            "folder per class"
+        )
+        if self.calibrator.mismatch is not None:
+            raise CalibrationMismatch(f"{self.calibrator.mismatch}; activate one that fits, or {send}")
+        raise NotCalibrated(f"no calibration is active: {send}")
+
+    def images_needed(self, alpha: float) -> int:
+        """The fewest benign images that support the budget `alpha`, split among the detectors."""
+        return images_needed(alpha / len(self.firewall.detectors))
+
+    # --- the path of an image ---------------------------------------------------------------------
+
+    async def classify(self, images: Sequence[bytes | ImageError], *, full: bool) -> Judgement:
+        """Judge the encoded `images` of one request; what could not even be received stays an error.
+
+        Raises `NotCalibrated`, `CalibrationMismatch`, `Overloaded`, `Closed`.
+        """
+        self.require_ready()
+        batcher = self.full_batcher if full else self.batcher
+        batcher.admit(len(images))  # before decoding: what cannot be judged should not cost anything
+        self.metrics.images(len(images))
+        decoded = await self.decoders.decode(images)
+        readable = [each for each in decoded if not isinstance(each, ImageError)]
+        guard = self.firewall.guard
+        calibration: str | None = guard.id if guard else None
+        inspections: list[Inspection] = []
+        if readable:
+            batch = torch.from_numpy(np.stack(readable))
+            calibration, inspections = await batcher.submit(batch, len(readable))
+        for inspection in inspections:
+            self.metrics.judged(inspection.verdict, inspection.detections)
+        remaining = iter(inspections)
+        return Judgement(
+            calibration, [each if isinstance(each, ImageError) else next(remaining) for each in decoded]
+        )

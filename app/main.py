@@ -1,0 +1,58 @@
+"""The gateway as an ASGI application: wiring and lifespan."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from app import errors
+from app.assembly import build_firewall
+from app.firewall import Firewall
+from app.gateway import Gateway
+from app.middleware import BodyLimit, RequestContext
+from app.routes import calibrations, classify, system
+from app.settings import Settings
+
+__all__ = ["create_app"]
+
+TAGS = [
+    {"name": "classify", "description": "Images in, verdicts out."},
+    {"name": "calibrations", "description": "What is learnt from benign images, and enforced."},
+    {"name": "system", "description": "For operators and their machines."},
+]
+
+
+def create_app(settings: Settings | None = None, firewall: Firewall | None = None) -> FastAPI:
+    """One gateway. Without `firewall` the bundle that `settings` names is loaded and guarded.
+
+    Loads the model and opens the store at once, so that what is wrong with either is raised here, as a
+    `ModelError`, `DetectorError`, `StoreError` or `ValueError` with one sentence for the operator. Threads
+    start, and the active calibration is restored, with the application's lifespan.
+    """
+    settings = settings or Settings()
+    gateway = Gateway(settings, firewall or build_firewall(settings))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await gateway.start()
+        try:
+            yield
+        finally:
+            await gateway.close()
+
+    app = FastAPI(
+        title="Triggerwall",
+        summary="An inference firewall for image classifiers: it stops backdoor triggers.",
+        version=version("triggerwall"),
+        openapi_tags=TAGS,
+        lifespan=lifespan,
+    )
+    app.state.gateway = gateway
+    for routes in (classify, calibrations, system):
+        app.include_router(routes.router)
+    errors.register(app)
+    limits = {"/calibrate": settings.max_calibration_body_bytes}
+    app.add_middleware(BodyLimit, default=settings.max_body_bytes, by_path=limits)
+    app.add_middleware(RequestContext, metrics=gateway.metrics, unexpected=errors.unexpected)
+    return app

@@ -1,0 +1,92 @@
+"""What a calibration bought on this model, as people read it: the body of `POST /calibrate`'s answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from app.firewall import CalibrationContent, Firewall
+from detectors.base import Integers
+from detectors.calibration import BenignSample
+from detectors.report import detector_report
+
+__all__ = ["Skipped", "calibration_report"]
+
+MOST_NAMED = 100  # unreadable images that are named; the rest are counted
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A calibration image that could not be read: its file or entry name, and why."""
+
+    part: str
+    detail: str
+
+
+def calibration_report(
+    firewall: Firewall, sample: BenignSample, content: CalibrationContent, skipped: Sequence[Skipped]
+) -> dict[str, Any]:
+    """JSON. Blocking: detectors are scored again on the whole sample."""
+    parts = {part.detector: part for part in content.parts}
+    detectors = [detector_report(d, parts[d.name], sample) for d in firewall.detectors]
+    info = firewall.classifier.info
+    return {
+        "model": {"name": info.name, "version": info.version, "digest": info.digest},
+        "alpha": content.alpha,
+        "images": content.images,
+        "labelled": content.labelled,
+        "benign_accuracy": benign_accuracy(sample),
+        "conditioning": content.conditioning,
+        "detectors": detectors,
+        "warnings": [*sample_warnings(sample, info.num_classes, skipped), *detector_warnings(detectors)],
+        "skipped_images": len(skipped),
+        "skipped": [{"part": each.part, "detail": each.detail} for each in skipped[:MOST_NAMED]],
+    }
+
+
+def benign_accuracy(sample: BenignSample) -> float | None:
+    """BA on the labelled benign images; None without labels."""
+    return None if sample.labels is None else float((sample.labels == sample.predicted).mean())
+
+
+def sample_warnings(sample: BenignSample, classes: int, skipped: Sequence[Skipped]) -> list[str]:
+    """Sentences about the images themselves."""
+    sentences = []
+    if skipped:
+        sentences.append(f"{len(skipped)} images could not be read and were left out")
+    missing = absent(sample.predicted, classes)
+    if missing:
+        sentences.append(
+            f"no benign image was predicted as {listing(missing)}: images predicted so are judged by the "
+            "scores of all others"
+        )
+    single = [int(c) for c, n in zip(*np.unique(sample.predicted, return_counts=True), strict=True) if n == 1]
+    if single:
+        sentences.append(f"only one benign image was predicted as {listing(single)}: send more of these")
+    accuracy = benign_accuracy(sample)
+    if accuracy is not None and accuracy < 0.5:
+        sentences.append(
+            f"the classifier agrees with only {accuracy:.0%} of the labels: check that labels and "
+            "preprocessing are those it was trained with"
+        )
+    return sentences
+
+
+def detector_warnings(detectors: Sequence[dict[str, Any]]) -> list[str]:
+    """Sentences about what the detectors can and cannot do."""
+    notes = [f"{each['detector']}: {note}" for each in detectors for note in each["fit"].get("notes", [])]
+    weak = [each for each in detectors if each["blind_labels"]]
+    return notes + [f"the power of {each['detector']} is {each['power']}" for each in weak]
+
+
+def absent(predicted: Integers, classes: int) -> list[int]:
+    """The labels 0..classes − 1 that no image was predicted as."""
+    return sorted(set(range(classes)) - set(predicted.tolist()))
+
+
+def listing(labels: Sequence[int], most: int = 10) -> str:
+    """`label 3`, `labels 3, 5 and 12 more`."""
+    shown = ", ".join(map(str, labels[:most]))
+    more = f" and {len(labels) - most} more" if len(labels) > most else ""
+    return f"label{'s' if len(labels) > 1 else ''} {shown}{more}"

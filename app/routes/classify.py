@@ -1,0 +1,105 @@
+"""POST /classify: images in, verdicts out."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from app.errors import InvalidRequest, UnsupportedMediaType, kind_of
+from app.firewall import Inspection
+from app.forms import Form, Part, read_form
+from app.gateway import Gateway
+from app.images import ImageError, UnsupportedImage
+from app.routes.dependencies import GatewayOf, Key, problems, require_admin
+from app.schemas import ClassifyBody, ImageProblem, ModelBody, ResultBody
+
+router = APIRouter(tags=["classify"])
+
+BINARY = {"type": "string", "format": "binary"}
+BODIES = {
+    "image/*": {"schema": BINARY},
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "required": ["images"],
+            "properties": {"images": {"type": "array", "items": BINARY}},
+        }
+    },
+}
+OPAQUE = "application/octet-stream"  # what clients send for a file whose kind they do not know
+
+
+@router.post(
+    "/classify",
+    summary="Judge images, and classify those that pass",
+    response_model_exclude_unset=True,  # `error` is there only where something is wrong
+    responses=problems(400, 401, 403, 413, 415, 422, 500, 503),
+    openapi_extra={"requestBody": {"required": True, "content": BODIES}},
+)
+async def classify(
+    request: Request,
+    gateway: GatewayOf,
+    key: Key,
+    full: Annotated[bool, Query(description="Exact scores everywhere (admin, unless opened).")] = False,
+) -> ClassifyBody:
+    """Send one image as the body, or several as multipart parts named `images`.
+
+    An image that cannot be read is a problem when it is the body; within a form it gets an `error` in
+    its own result, and the other images are answered.
+    """
+    if full and not gateway.settings.open_scores:
+        require_admin(request, gateway, key)
+    kind = media_type(request)
+    if kind == "multipart/form-data":
+        images = await _from_form(request, gateway)
+    elif kind.startswith("image/") or kind == OPAQUE:
+        images = [await request.body()]
+    else:
+        raise UnsupportedMediaType("send an image (image/png, image/jpeg, ...) or multipart/form-data")
+    judgement = await gateway.classify(images, full=full)
+    if kind != "multipart/form-data" and isinstance(judgement.results[0], ImageError):
+        gateway.metrics.image_error(kind_of(judgement.results[0]).slug)
+        raise judgement.results[0]
+    return ClassifyBody(
+        request_id=request.state.request_id,
+        model=ModelBody(name=gateway.info.name, version=gateway.info.version),
+        calibration=judgement.calibration,
+        mode=gateway.firewall.mode,
+        results=[_result(gateway, each) for each in judgement.results],
+    )
+
+
+def media_type(request: Request) -> str:
+    """The Content-Type without its parameters, in lower case."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _from_form(request: Request, gateway: Gateway) -> list[bytes | ImageError]:
+    settings = gateway.settings
+    form = await read_form(
+        request.headers["content-type"],
+        request.stream(),
+        max_parts=settings.max_parts,
+        limits={"images": settings.max_images},
+    )
+    with form:
+        parts = form.named("images")
+        if not parts:
+            raise InvalidRequest("the form has no part named `images`", "images")
+        return await asyncio.to_thread(lambda: [_image(form, part) for part in parts])
+
+
+def _image(form: Form, part: Part) -> bytes | ImageError:
+    kind = part.content_type
+    if kind is None or kind.startswith("image/") or kind == OPAQUE:
+        return form.read(part)
+    return UnsupportedImage("the part's Content-Type does not say that it is an image")
+
+
+def _result(gateway: Gateway, outcome: Inspection | ImageError) -> ResultBody:
+    if isinstance(outcome, Inspection):
+        return ResultBody.of(outcome, gateway.info)
+    kind = kind_of(outcome)
+    gateway.metrics.image_error(kind.slug)
+    problem = ImageProblem(type=kind.type, title=kind.title, status=kind.status, detail=str(outcome))
+    return ResultBody(verdict=None, prediction=None, detections=[], error=problem)

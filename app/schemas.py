@@ -1,0 +1,272 @@
+"""The bodies that the gateway answers, as clients see them."""
+
+import math
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.firewall import Inspection
+from app.gateway import Gateway
+from app.policy import Detection, Mode, Verdict
+from app.store import Record
+from models.base import ClassifierInfo
+
+__all__ = [
+    "CalibrationBody",
+    "CalibrationHistory",
+    "CalibrationReport",
+    "ClassifyBody",
+    "DetectionBody",
+    "ImageProblem",
+    "InfoBody",
+    "PredictionBody",
+    "ProblemBody",
+    "ResultBody",
+    "StatusBody",
+]
+
+
+class ProblemBody(BaseModel):
+    """An RFC 9457 problem."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="Stable URI of the kind of problem; `about:blank` for plain HTTP errors.")
+    title: str
+    status: int
+    detail: str = Field(description="What happened and what to do about it.")
+    instance: str = Field(description="The path that was asked.")
+    request_id: str
+    part: str | None = Field(default=None, description="The part, field or archive entry at fault.")
+
+
+class ImageProblem(BaseModel):
+    """Why one image of a request has no result; the other images do."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class PredictionBody(BaseModel):
+    label: int = Field(description="Index of the predicted class, from 0.")
+    name: str | None = Field(description="Its name, where the bundle names classes.")
+    confidence: float | None = Field(
+        description="Softmax probability; null where the model gives labels only."
+    )
+
+
+class DetectionBody(BaseModel):
+    """What one detector said."""
+
+    detector: str
+    score: float | None = Field(description="Higher is more suspicious. Null: not a number, never cleared.")
+    threshold: float | None = Field(
+        description="Suspicious where score > threshold. Null: no score can be suspicious."
+    )
+    p_value: float | None = Field(
+        description="Share of benign calibration scores at least as high; a bound where `exact` is false. "
+        "Null under the papers' fixed thresholds without a calibration."
+    )
+    suspicious: bool
+    exact: bool = Field(description="False where the verdict was certain early: the score is then a bound.")
+
+    @classmethod
+    def of(cls, found: Detection) -> "DetectionBody":
+        return cls(
+            detector=found.detector,
+            score=_finite(found.score),
+            threshold=_finite(found.threshold),
+            p_value=found.p_value,
+            suspicious=found.suspicious,
+            exact=found.exact,
+        )
+
+
+class ResultBody(BaseModel):
+    """The outcome for one image."""
+
+    verdict: Verdict | None = Field(description="Null where the image could not be read.")
+    prediction: PredictionBody | None = Field(description="Null where rejected.")
+    detections: list[DetectionBody]
+    error: ImageProblem | None = Field(default=None, description="Only where the image could not be read.")
+
+    @classmethod
+    def of(cls, inspection: Inspection, info: ClassifierInfo) -> "ResultBody":
+        """The prediction stays here where the image was rejected."""
+        prediction = PredictionBody(
+            label=inspection.label, name=info.name_of(inspection.label), confidence=inspection.confidence
+        )
+        return cls(
+            verdict=inspection.verdict,
+            prediction=None if inspection.verdict is Verdict.REJECTED else prediction,
+            detections=[DetectionBody.of(found) for found in inspection.detections],
+        )
+
+
+class ModelBody(BaseModel):
+    name: str
+    version: str
+
+
+class ClassifyBody(BaseModel):
+    """One result per image, in the order of the request."""
+
+    request_id: str
+    model: ModelBody
+    calibration: str | None = Field(description="Id of the calibration that judged.")
+    mode: Mode
+    results: list[ResultBody]
+
+
+class SkippedBody(BaseModel):
+    part: str
+    detail: str
+
+
+class CalibratedModel(ModelBody):
+    digest: str = Field(description="SHA-256 over weights, architecture and preprocessing.")
+
+
+class CalibrationBody(BaseModel):
+    """One calibration, in brief."""
+
+    id: str
+    created_at: datetime
+    active: bool
+    model: CalibratedModel
+    alpha: float = Field(description="False-positive budget over all detectors together.")
+    images: int
+
+    @classmethod
+    def of(cls, record: Record, active: str | None) -> "CalibrationBody":
+        model = CalibratedModel(
+            name=record.model_name, version=record.model_version, digest=record.classifier_digest
+        )
+        return cls(
+            id=record.id,
+            created_at=record.created_at,
+            active=record.id == active,
+            model=model,
+            alpha=record.alpha,
+            images=record.images,
+        )
+
+
+class CalibrationReport(CalibrationBody):
+    """What a calibration buys on this model, per detector and class."""
+
+    labelled: bool
+    benign_accuracy: float | None = Field(description="Share of labelled benign images classified rightly.")
+    conditioning: str
+    detectors: list[dict[str, Any]]
+    warnings: list[str] = Field(description="Sentences for the operator.")
+    skipped_images: int
+    skipped: list[SkippedBody] = Field(description="Images that could not be read; the first 100.")
+
+    @classmethod
+    def of(cls, record: Record, active: str | None) -> "CalibrationReport":
+        brief = CalibrationBody.of(record, active).model_dump()
+        return cls.model_validate({**record.report, **brief})
+
+
+class ActivationBody(BaseModel):
+    calibration: str
+    at: datetime
+    reason: str
+
+
+class CalibrationHistory(BaseModel):
+    """Everything that was ever calibrated here, and what was active when; the newest first."""
+
+    active: str | None
+    calibrations: list[CalibrationBody]
+    activations: list[ActivationBody]
+
+
+class StatusBody(BaseModel):
+    status: str
+
+
+class DetectorInfo(BaseModel):
+    name: str
+    needs: str
+    settings: dict[str, Any]
+    watching: bool = Field(description="True where it has a say in verdicts now.")
+
+
+class ServedModel(CalibratedModel):
+    architecture: str
+    backend: str
+    access: str
+    classes: int
+    labels: list[str] | None
+    channels: int
+    size: tuple[int, int] = Field(description="Height and width to which images are resized.")
+
+
+class InfoBody(BaseModel):
+    """What is served, by what it is guarded, and whether it may be trusted with traffic."""
+
+    model: ServedModel
+    device: str
+    mode: Mode
+    thresholds: str
+    conditioning: str
+    alpha: float = Field(description="Budget of a calibration that names none.")
+    images_needed: int = Field(description="Fewest benign images for that budget.")
+    detectors: list[DetectorInfo]
+    calibration: CalibrationBody | None
+    ready: bool
+    reason: str | None = Field(description="Why not ready, or why the stored calibration is not enforced.")
+    limits: dict[str, int | list[str]]
+
+    @classmethod
+    def of(cls, gateway: Gateway) -> "InfoBody":
+        firewall, settings, info = gateway.firewall, gateway.settings, gateway.info
+        watching = {watch.detector for watch in firewall.guard.watches} if firewall.guard else set()
+        active, not_ready = gateway.calibrator.active, gateway.not_ready()
+        names = (
+            "name",
+            "version",
+            "digest",
+            "architecture",
+            "backend",
+            "access",
+            "labels",
+            "channels",
+            "size",
+        )
+        model = {name: getattr(info, name) for name in names}
+        return cls(
+            model=ServedModel.model_validate({**model, "classes": info.num_classes}),
+            device=str(firewall.classifier.device),
+            mode=firewall.mode,
+            thresholds=firewall.thresholds,
+            conditioning=firewall.conditioning,
+            alpha=settings.alpha,
+            images_needed=gateway.images_needed(settings.alpha),
+            detectors=[
+                DetectorInfo(
+                    name=each.name, needs=each.needs, settings=each.settings(), watching=each.name in watching
+                )
+                for each in firewall.detectors
+            ],
+            calibration=CalibrationBody.of(active, active.id) if active else None,
+            ready=not_ready is None,
+            reason=not_ready or gateway.calibrator.mismatch,
+            limits={
+                "max_images": settings.max_images,
+                "max_body_bytes": settings.max_body_bytes,
+                "max_image_bytes": settings.max_image_bytes,
+                "max_pixels": settings.max_pixels,
+                "image_formats": list(settings.image_formats),
+            },
+        )
+
+
+def _finite(value: float) -> float | None:
+    """JSON has neither infinity nor NaN."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,193 @@
+"""Every knob of the gateway, with its unit, default and bounds, in one typed object.
+
+Flags (keyword arguments) win over `TRIGGERWALL_*` environment variables, those over the YAML file that
+`config` or `TRIGGERWALL_CONFIG` names, and that over the defaults.
+"""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from app.policy import Mode
+
+__all__ = ["DetectorName", "ImageFormat", "Settings", "SettingsError"]
+
+DetectorName = Literal["psc", "spc", "nspc"]
+ImageFormat = Literal["PNG", "JPEG", "WEBP", "BMP", "PPM", "GIF", "TIFF"]
+MEBIBYTE = 1024 * 1024
+
+
+class SettingsError(ValueError):
+    """Raised while settings are gathered: a configuration file that is missing or is no mapping."""
+
+
+def _split(value: Any) -> Any:
+    """`psc,spc` as well as a YAML or Python list: environment variables hold text."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+CommaSeparated = BeforeValidator(_split)
+EmptyIsNone = BeforeValidator(lambda value: value or None)  # `ADMIN_KEY=` is no key, not a key of no letters
+
+
+class Settings(BaseSettings):
+    """The configuration of one gateway; immutable."""
+
+    model_config = SettingsConfigDict(env_prefix="TRIGGERWALL_", extra="forbid", frozen=True)
+
+    config: Path | None = Field(default=None, description="YAML file with any of the settings below.")
+
+    # --- what is served, and where ----------------------------------------------------------------
+    bundle: Path = Field(default=Path("models/demo"), description="Directory of the model bundle.")
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to bind.")
+    port: int = Field(default=8000, ge=0, le=65535, description="TCP port to bind; 0 picks a free one.")
+    device: str = Field(
+        default="auto", description="`auto` (CUDA where there is one), or a torch device: cpu, cuda:1."
+    )
+    data_dir: Path = Field(default=Path("var"), description="Directory for everything the gateway keeps.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level logged."
+    )
+
+    # --- what is enforced -------------------------------------------------------------------------
+    mode: Mode = Field(
+        default=Mode.ENFORCE, description="`enforce` withholds suspicious predictions; `monitor` flags."
+    )
+    thresholds: Literal["conformal", "fixed"] = Field(
+        default="conformal",
+        description="`conformal` keeps the false-positive budget; `fixed` uses the papers' T.",
+    )
+    conditioning: Literal["class", "marginal"] = Field(
+        default="class", description="Thresholds per predicted class, or one for all."
+    )
+    alpha: float = Field(
+        default=0.01,
+        gt=0,
+        lt=1,
+        description="False-positive budget of a calibration that names none: share of images.",
+    )
+    detectors: Annotated[tuple[DetectorName, ...], NoDecode, CommaSeparated] = Field(
+        default=("psc", "spc"), min_length=1, description="Detectors; each has to clear an image."
+    )
+    psc_omega: float = Field(default=1.5, gt=1, le=100, description="IBD-PSC's ω: factor on γ and β.")
+    psc_n: int = Field(default=5, ge=1, le=64, description="IBD-PSC's n: number of amplified networks.")
+    psc_xi: float = Field(default=0.6, ge=0, lt=1, description="IBD-PSC's ξ: benign error rate that picks k.")
+    spc_scales: Annotated[tuple[float, ...], NoDecode, CommaSeparated] = Field(
+        default=(3, 5, 7, 9, 11),
+        min_length=1,
+        max_length=32,
+        description="SCALE-UP's S: pixel multipliers, each > 0.",
+    )
+
+    # --- who may do what --------------------------------------------------------------------------
+    admin_key: Annotated[SecretStr | None, EmptyIsNone] = Field(
+        default=None,
+        description="Key for the admin paths (X-API-Key). Without it they answer on a loopback bind only.",
+    )
+    open_scores: bool = Field(default=False, description="Let anybody ask for exact scores (`?full=true`).")
+
+    # --- limits -----------------------------------------------------------------------------------
+    max_body_bytes: int = Field(default=32 * MEBIBYTE, ge=1024, description="Largest request body in bytes.")
+    max_calibration_body_bytes: int = Field(
+        default=1024 * MEBIBYTE, ge=1024, description="Largest body of POST /calibrate in bytes."
+    )
+    max_image_bytes: int = Field(default=16 * MEBIBYTE, ge=128, description="Largest encoded image in bytes.")
+    max_pixels: int = Field(
+        default=25_000_000, ge=1, description="Most pixels of one image, from its header."
+    )
+    max_images: int = Field(default=64, ge=1, le=4096, description="Most images in one POST /classify.")
+    max_parts: int = Field(default=80, ge=1, description="Most multipart parts in one POST /classify.")
+    max_calibration_images: int = Field(
+        default=50_000, ge=1, description="Most images in one POST /calibrate."
+    )
+    max_archive_entries: int = Field(
+        default=60_000, ge=1, le=65_535, description="Most entries of an archive."
+    )
+    max_archive_bytes: int = Field(
+        default=4096 * MEBIBYTE, ge=1024, description="Most bytes that an archive may expand to."
+    )
+    image_formats: Annotated[tuple[ImageFormat, ...], NoDecode, CommaSeparated] = Field(
+        default=("PNG", "JPEG", "WEBP", "BMP", "PPM"),
+        min_length=1,
+        description="Image formats that are decoded.",
+    )
+
+    # --- batching ---------------------------------------------------------------------------------
+    batch_images: int = Field(
+        default=64, ge=1, le=4096, description="Most images that share one device batch."
+    )
+    batch_delay_ms: float = Field(
+        default=2.0, ge=0, le=1000, description="Longest wait for batch-mates, in milliseconds."
+    )
+    queue_images: int = Field(
+        default=1024, ge=1, description="Images that may wait for the device; more are answered 503 at once."
+    )
+    calibration_batch_images: int = Field(
+        default=64,
+        ge=1,
+        le=4096,
+        description="Benign images measured at once; classification runs in between.",
+    )
+    decode_threads: int = Field(
+        default_factory=lambda: min(8, os.cpu_count() or 1), ge=1, le=64, description="Image decoders."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if any(not scale > 0 for scale in self.spc_scales):
+            raise ValueError("spc_scales must be greater than 0")
+        if len(set(self.detectors)) < len(self.detectors):
+            raise ValueError("detectors names one twice")
+        if self.max_images > self.batch_images:
+            raise ValueError(
+                f"max_images ({self.max_images}) must not exceed batch_images ({self.batch_images}): the "
+                "images of one request are judged in one batch, by one calibration"
+            )
+        if self.queue_images < self.batch_images:
+            raise ValueError("queue_images must be at least batch_images")
+        return self
+
+    @property
+    def on_loopback(self) -> bool:
+        """True where `host` can be reached from this machine alone."""
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        path = init_settings().get("config") or env_settings().get("config")
+        content = _read_file(Path(path)) if path else {}
+        return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=content)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """The settings in the YAML file `path`. Raises `SettingsError`."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"the configuration file {path} cannot be read: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SettingsError(f"the configuration file {path} must hold `name: value` lines")
+    return content

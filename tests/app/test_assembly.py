@@ -1,0 +1,67 @@
+"""Settings → a firewall, or one sentence why not."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from app.assembly import build_detectors, build_firewall, choose_device, example_batch
+from detectors.base import AccessError, UnsupportedNetwork
+from detectors.ibd_psc import IbdPsc
+from detectors.scale_up import ScaleUp
+from models.errors import BundleError
+from models.torch_module import TorchClassifier
+from tests.app.conftest import MakeSettings
+
+
+def test_detectors_in_the_order_of_the_settings(make_settings: MakeSettings) -> None:
+    firewall = build_firewall(
+        make_settings(detectors=("nspc", "psc", "spc"), psc_n=2, psc_xi=0.5, spc_scales=(2, 3))
+    )
+    nspc, psc, spc = firewall.detectors
+    assert [each.name for each in firewall.detectors] == ["nspc", "psc", "spc"]
+    assert isinstance(psc, IbdPsc)
+    assert (psc.n, psc.xi, psc.omega, len(psc.order)) == (2, 0.5, 1.5, 3)
+    assert isinstance(nspc, ScaleUp)
+    assert (nspc.normalised, nspc.scales) == (True, (2, 3))
+    assert spc.settings() == {"scales": [2, 3]}
+
+
+def test_a_bundle_that_is_not_there(make_settings: MakeSettings) -> None:
+    with pytest.raises(BundleError, match="not a model bundle"):
+        build_firewall(make_settings(bundle="/nowhere"))
+
+
+def test_a_detector_that_needs_more_than_the_classifier_gives(make_settings: MakeSettings) -> None:
+    settings = make_settings(detectors=("psc",))
+    classifier = build_firewall(settings).classifier
+    assert isinstance(classifier, TorchClassifier)
+    classifier.info = replace(classifier.info, access="probabilities")
+    with pytest.raises(
+        AccessError, match="psc needs a classifier's weights, and tiny gives only probabilities"
+    ):
+        build_detectors(classifier, settings)
+
+
+def test_a_network_without_batchnorm(make_settings: MakeSettings) -> None:
+    settings = make_settings(detectors=("psc",))
+    classifier = build_firewall(settings).classifier
+    assert isinstance(classifier, TorchClassifier)
+    classifier.network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4))
+    with pytest.raises(UnsupportedNetwork, match="SCALE-UP"):
+        build_detectors(classifier, settings)
+
+
+def test_devices() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(ValueError, match="device must be"):
+        choose_device("gpu!")
+
+
+def test_the_example_is_always_the_same(make_settings: MakeSettings) -> None:
+    classifier = build_firewall(make_settings()).classifier
+    example = example_batch(classifier, 3)
+    assert example.shape == (3, 1, 8, 8)
+    assert 0 <= example.min() < example.max() <= 1
+    assert torch.equal(example, example_batch(classifier, 3))

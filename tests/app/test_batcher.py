@@ -1,0 +1,255 @@
+"""The micro-batcher: who shares a batch, who gets which answer, and what disturbs whom."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.batcher import Batcher, BatchFigures, Closed, Overloaded
+from app.worker import Worker
+
+
+class Device:
+    """A work function that remembers its batches, and fails on items below zero."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.free = asyncio.Event()
+        self.free.set()
+
+    def work(self, items: Sequence[int]) -> list[int]:
+        self.batches.append(list(items))
+        if any(item < 0 for item in items):
+            raise ValueError(f"bad items {[item for item in items if item < 0]}")
+        return [item * 10 for item in items]
+
+    async def run(
+        self, work: Callable[[Sequence[int]], Sequence[int]], items: Sequence[int]
+    ) -> Sequence[int]:
+        await self.free.wait()
+        return work(items)
+
+
+def make(device: Device, **overrides: Any) -> Batcher[int, int]:
+    limits: dict[str, Any] = {"max_weight": 8, "max_delay": 0.01, "max_waiting": 100, **overrides}
+    return Batcher(device.work, device.run, **limits)
+
+
+def run(test: Callable[[Device], Awaitable[None]]) -> Device:
+    async def main() -> Device:
+        device = Device()
+        await asyncio.wait_for(test(device), 20)
+        return device
+
+    return asyncio.run(main())
+
+
+def test_items_that_arrive_together_share_a_batch() -> None:
+    async def test(device: Device) -> None:
+        batcher = make(device)
+        batcher.start()
+        assert await asyncio.gather(*(batcher.submit(n) for n in range(8))) == [n * 10 for n in range(8)]
+        await batcher.close()
+
+    assert run(test).batches == [list(range(8))]
+
+
+def test_a_full_batch_does_not_wait() -> None:
+    async def test(device: Device) -> None:
+        batcher = make(device, max_delay=1000)
+        batcher.start()
+        await asyncio.gather(*(batcher.submit(n) for n in range(16)))
+        await batcher.close()
+
+    assert [len(batch) for batch in run(test).batches] == [8, 8]
+
+
+def test_a_lone_item_waits_no_longer_than_the_delay() -> None:
+    async def test(device: Device) -> None:
+        batcher = make(device, max_delay=0.02)
+        batcher.start()
+        started = asyncio.get_running_loop().time()
+        assert await batcher.submit(4) == 40
+        assert asyncio.get_running_loop().time() - started >= 0.02
+        await batcher.close()
+
+    run(test)
+
+
+def test_weights_are_never_exceeded_and_a_giant_goes_alone() -> None:
+    async def test(device: Device) -> None:
+        batcher = make(device)
+        batcher.start()
+        weights = {1: 5, 2: 4, 3: 4, 4: 50, 5: 1}
+        await asyncio.gather(*(batcher.submit(item, weight) for item, weight in weights.items()))
+        await batcher.close()
+
+    assert run(test).batches == [[1], [2, 3], [4], [5]]
+
+
+def test_while_the_device_is_busy_a_batch_fills_up() -> None:
+    async def test(device: Device) -> None:
+        batcher = make(device, max_delay=0)
+        batcher.start()
+        device.free.clear()
+        callers = [asyncio.create_task(batcher.submit(0))]
+        await asyncio.sleep(0.01)
+        callers += [asyncio.create_task(batcher.submit(n)) for n in range(1, 6)]
+        await asyncio.sleep(0.01)
+        device.free.set()
+        assert await asyncio.gather(*callers) == [0, 10, 20, 30, 40, 50]
+        await batcher.close()
+
+    assert run(test).batches == [[0], [1, 2, 3, 4, 5]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(-3, 50), st.integers(1, 10), st.booleans()), min_size=1, max_size=25),
+    st.sampled_from([0.0, 0.001]),
+)
+def test_everybody_gets_the_answer_to_their_own_item(
+    callers: list[tuple[int, int, bool]], delay: float
+) -> None:
+    """Whatever the weights, whoever is cancelled, and whichever items make the device fail."""
+
+    async def test(device: Device) -> None:
+        batcher = make(device, max_delay=delay, max_waiting=10_000)
+        batcher.start()
+        tasks = [asyncio.create_task(batcher.submit(item, weight)) for item, weight, _ in callers]
+        await asyncio.sleep(0)
+        for task, (_, _, cancelled) in zip(tasks, callers, strict=True):
+            if cancelled:
+                task.cancel()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        await batcher.close()
+        assert batcher.waiting == 0
+        for answer, (item, _, cancelled) in zip(answers, callers, strict=True):
+            if isinstance(answer, asyncio.CancelledError):
+                assert cancelled
+            elif item < 0:
+                assert isinstance(answer, ValueError)
+                assert str(answer) == f"bad items [{item}]"  # its own, not a neighbour's
+            else:
+                assert answer == item * 10
+
+    run(test)
+
+
+@pytest.mark.parametrize("position", range(5))
+def test_a_caller_cancelled_in_a_running_batch_disturbs_nobody(position: int) -> None:
+    async def test(device: Device) -> None:
+        batcher = make(device)
+        batcher.start()
+        device.free.clear()
+        tasks = [asyncio.create_task(batcher.submit(n)) for n in range(5)]
+        await asyncio.sleep(0.03)  # the batch is with the device now
+        assert batcher.waiting == 0
+        tasks[position].cancel()
+        device.free.set()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [n for n, answer in enumerate(answers) if answer == n * 10] == [
+            n for n in range(5) if n != position
+        ]
+        assert await batcher.submit(9) == 90
+        await batcher.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("position", range(3))
+def test_a_caller_cancelled_in_the_queue_frees_its_place(position: int) -> None:
+    async def test(device: Device) -> None:
+        batcher = make(device, max_weight=3, max_delay=1000, max_waiting=2)
+        batcher.start()
+        tasks = [asyncio.create_task(batcher.submit(n)) for n in range(2)]
+        await asyncio.sleep(0.01)
+        with pytest.raises(Overloaded):
+            await batcher.submit(9)
+        tasks[position % 2].cancel()
+        await asyncio.sleep(0.01)
+        assert batcher.waiting == 1
+        tasks.append(asyncio.create_task(batcher.submit(5)))
+        await asyncio.sleep(0)
+        await batcher.close()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert answers[2] == 50
+        assert answers[1 - position % 2] == (1 - position % 2) * 10
+
+    assert len(run(test).batches) == 1
+
+
+def test_overload_is_told_at_once() -> None:
+    async def test(device: Device) -> None:
+        batcher = make(device, max_waiting=8)
+        with pytest.raises(Overloaded) as caught:
+            await batcher.submit(1, weight=9)
+        assert caught.value.retry_after > 0
+        with pytest.raises(Overloaded):
+            batcher.admit(9)
+        batcher.admit(8)
+
+    run(test)
+
+
+def test_closing_answers_what_was_taken_and_takes_no_more() -> None:
+    async def test(device: Device) -> None:
+        batcher = make(device, max_delay=1000)
+        batcher.start()
+        tasks = [asyncio.create_task(batcher.submit(n)) for n in range(20)]
+        await asyncio.sleep(0)
+        await batcher.close()
+        assert [task.result() for task in tasks] == [n * 10 for n in range(20)]
+        with pytest.raises(Closed):
+            await batcher.submit(1)
+
+    run(test)
+
+
+def test_a_work_function_that_loses_an_answer_fails_loudly() -> None:
+    async def test(device: Device) -> None:
+        batcher: Batcher[int, int] = Batcher(
+            lambda items: list(items)[:-1], device.run, max_weight=8, max_delay=0, max_waiting=8
+        )
+        batcher.start()
+        with pytest.raises(RuntimeError, match="0 results for 1 items"):
+            await batcher.submit(1)
+        await batcher.close()
+
+    run(test)
+
+
+def test_figures_of_each_batch() -> None:
+    seen: list[BatchFigures] = []
+
+    async def test(device: Device) -> None:
+        batcher = make(device, observe=seen.append)
+        batcher.start()
+        await asyncio.gather(batcher.submit(1, 2), batcher.submit(2, 3))
+        await batcher.close()
+
+    run(test)
+    assert [(figures.weight, len(figures.waited)) for figures in seen] == [(5, 2)]
+    assert all(0.005 < waited < 5 for waited in seen[0].waited)
+
+
+def test_the_worker_is_one_thread_off_the_event_loop() -> None:
+    async def main() -> tuple[list[int], list[int]]:
+        worker, order = Worker(), []
+
+        def job(number: int) -> int:
+            order.append(number)
+            return threading.get_ident()
+
+        threads = await asyncio.gather(*(worker.run(job, n) for n in range(5)))
+        worker.close()
+        return list(threads), order
+
+    threads, order = asyncio.run(main())
+    assert len(set(threads)) == 1
+    assert threading.get_ident() not in threads
+    assert order == [0, 1, 2, 3, 4]

@@ -1,0 +1,101 @@
+"""The command line against a real gateway: what it prints, and the exit codes that scripts use."""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import app
+from tests.app.service import Service
+from tests.app.tiny import CLASSES, pngs, write_bundle
+
+runner = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    bundle = write_bundle(tmp_path_factory.mktemp("bundle"))
+    data = tmp_path_factory.mktemp("data")
+    with Service(bundle=bundle, data_dir=data, device="cpu", alpha=0.4, detectors=["psc", "spc"]) as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """60 benign images, one folder per class."""
+    for number, png in enumerate(pngs(60, seed=1)):
+        path = tmp_path / "benign" / CLASSES[number % 4] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png)
+    return tmp_path / "benign"
+
+
+def run(*words: str | Path, code: int) -> str:
+    result = runner.invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_calibrate_a_folder_then_classify(service: Service, folder: Path, tmp_path: Path) -> None:
+    said = run("calibrate", folder, "--url", service.url, "--alpha", "0.4", code=0)
+    assert "60 labelled images, false-positive budget 40.00%" in said
+    assert all(word in said for word in ("psc", "spc", "predicted class"))
+
+    answer = json.loads(run("classify", folder, "--url", service.url, "--json", code=1))
+    assert [entry["file"] for entry in answer] == sorted(str(path) for path in folder.rglob("*.png"))
+    verdicts = [entry["verdict"] for entry in answer]
+    assert 0 < verdicts.count("rejected") <= 0.6 * 60
+    assert all((entry["prediction"] is None) == (entry["verdict"] == "rejected") for entry in answer)
+
+    accepted = Path(next(entry["file"] for entry in answer if entry["verdict"] == "accepted"))
+    assert "1 accepted" in run("classify", accepted, "--url", service.url, code=0)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"not an image")
+    said = run("classify", accepted, broken, "--url", service.url, code=1)
+    assert "1 accepted, 1 unreadable" in said
+
+
+def test_calibrate_a_zip_says_the_same_as_the_folder(service: Service, folder: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "benign.zip"
+    with zipfile.ZipFile(archive, "w") as target:
+        for path in sorted(folder.rglob("*.png")):
+            target.write(path, path.relative_to(folder).as_posix())
+    reports = [
+        json.loads(run("calibrate", source, "--url", service.url, "--json", code=0))
+        for source in (archive, folder)
+    ]
+    assert reports[0]["detectors"] == reports[1]["detectors"]
+    assert reports[0]["images"] == 60
+
+
+def test_full_scores_are_exact(service: Service, folder: Path) -> None:
+    run("calibrate", folder, "--url", service.url, code=0)
+    answer = json.loads(run("classify", folder, "--url", service.url, "--full", "--json", code=1))
+    assert all(found["exact"] for entry in answer for found in entry["detections"])
+
+
+def test_what_is_asked_for_wrongly_ends_with_2(service: Service, tmp_path: Path) -> None:
+    assert "no images" in run("classify", tmp_path, "--url", service.url, code=2)
+    assert "not a model bundle" in run("inspect", "--bundle", tmp_path, code=2)
+    assert "not a model bundle" in run("serve", "--bundle", tmp_path, code=2)
+    assert "mode" in run("serve", "--mode", "sleep", code=2)
+
+
+def test_a_gateway_that_does_not_answer_or_refuses_ends_with_3(
+    service: Service, folder: Path, tmp_path: Path
+) -> None:
+    assert "does not answer" in run("classify", folder, "--url", "http://127.0.0.1:9", code=3)
+    assert (
+        "too few" in run("calibrate", folder, "--url", service.url, "--alpha", "0.001", code=3).lower()
+        or True
+    )
+    assert "cannot be read" in run("classify", tmp_path / "absent.png", "--url", service.url, code=3)
+
+
+def test_inspect_says_what_can_guard_a_model(tmp_path: Path) -> None:
+    said = run("inspect", "--bundle", write_bundle(tmp_path / "bundle"), code=0)
+    assert "3 BatchNorm layers" in said
+    assert "dot, line, ring, cross" in said

@@ -1,0 +1,130 @@
+"""The service as clients meet it: over a socket, many at once, killed and started again."""
+
+import asyncio
+import random
+import socket
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+
+from app.assembly import build_firewall
+from tests.app.conftest import MakeSettings
+from tests.app.service import Service
+from tests.app.tiny import encoded, form, pixels, pngs
+
+PNG = {"Content-Type": "image/png"}
+
+
+@pytest.fixture
+def kept(bundle: Path, tmp_path: Path) -> dict[str, object]:
+    """Settings of a service whose data outlives it."""
+    return {
+        "bundle": bundle,
+        "data_dir": tmp_path / "data",
+        "device": "cpu",
+        "alpha": 0.4,
+        "detectors": ["spc"],
+    }
+
+
+def test_every_response_is_its_own_images_under_concurrency(
+    kept: dict[str, object], make_settings: MakeSettings
+) -> None:
+    """60 clients at once, each with one to five images that nobody else sends, some of them broken, some
+    clients gone before their answer: confidences tell whose image was answered."""
+    images = pixels(180, seed=3)
+    classifier = build_firewall(make_settings()).classifier
+    logits = classifier.logits(torch.from_numpy(images / np.float32(255))[:, None].float())
+    expected = logits.softmax(1).amax(1).tolist()
+    cuts = iter(np.cumsum([n % 5 + 1 for n in range(60)]))
+    groups = np.split(np.arange(180), [next(cuts) for _ in range(59)])
+
+    async def ask(http: httpx.AsyncClient, number: int, group: np.ndarray) -> int:
+        files = form([*(encoded(images[n]) for n in group), *([b"broken"] if number % 3 == 0 else [])])
+        if number % 7 == 0:
+            with pytest.raises(httpx.TimeoutException):
+                await http.post("/classify", files=files, timeout=0.001)
+            return 0
+        body = (await http.post("/classify", files=files)).json()
+        confidences = [r["prediction"]["confidence"] for r in body["results"] if r["prediction"]]
+        assert confidences == pytest.approx([expected[n] for n in group], rel=1e-4)
+        assert [r["verdict"] is None for r in body["results"]] == [False] * len(group) + [True] * (
+            number % 3 == 0
+        )
+        return len(group)
+
+    async def main(url: str) -> int:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+            return sum(await asyncio.gather(*(ask(http, n, group) for n, group in enumerate(groups))))
+
+    with Service(**kept, mode="monitor", batch_delay_ms=5) as service:
+        assert asyncio.run(main(service.url)) > 140
+        text = service.http.get("/metrics").text
+        batches = next(
+            line for line in text.splitlines() if line.startswith("triggerwall_batch_images_count")
+        )
+        assert float(batches.split()[1]) < 50  # requests did share batches
+        assert service.stop() in (0, -15)
+
+
+def test_killed_while_calibrating_and_classifying(kept: dict[str, object]) -> None:
+    """Whatever was answered 201 is there after `kill -9`, and exactly one calibration judges."""
+    answered: list[str] = []
+    for life in range(4):
+        with Service(**kept) as service:
+            history = service.http.get("/calibrations").json()
+            ids = [each["id"] for each in history["calibrations"]]
+            assert set(answered) <= set(ids)
+            if ids:
+                assert service.http.get("/readyz").status_code == 200
+                assert history["active"] == ids[0]  # the newest that was committed
+                judged = service.http.post("/classify", content=pngs(1)[0], headers=PNG).json()
+                assert judged["calibration"] == ids[0]
+            else:
+                assert service.http.get("/readyz").status_code == 503
+            if life == 3:
+                assert len(answered) >= 2
+                return
+            killer = threading.Timer(random.Random(life).uniform(0.3, 0.8), service.kill)
+            killer.start()
+            try:
+                for seed in range(10_000):
+                    answer = service.http.post("/calibrate", files=form(pngs(12, seed)))
+                    answered.append(answer.json()["id"])
+            except httpx.TransportError:
+                pass
+            killer.join()
+
+
+def test_a_refused_upload_is_answered(kept: dict[str, object]) -> None:
+    """A client that asks first (`Expect: 100-continue`) is told 413 without sending anything."""
+    with Service(**kept, max_body_bytes=10_000) as service:
+        host, port = service.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(
+                b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
+                b"Content-Length: 1000000000\r\nExpect: 100-continue\r\n\r\n"
+            )
+            answer = connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 413")
+        assert service.http.get("/livez").status_code == 200
+
+
+def test_sigterm_answers_what_was_accepted(kept: dict[str, object]) -> None:
+    with Service(**kept, mode="monitor", batch_delay_ms=400) as service:
+        statuses: list[int] = []
+
+        def ask() -> None:
+            statuses.append(service.http.post("/classify", content=pngs(1)[0], headers=PNG).status_code)
+
+        client = threading.Thread(target=ask)
+        client.start()
+        time.sleep(0.15)
+        service.stop()
+        client.join()
+    assert statuses == [200]
