@@ -1,0 +1,1 @@
+"""`make demo`: real digits, benign and triggered, through a real gateway over HTTP."""
