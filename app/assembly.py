@@ -1,6 +1,7 @@
 """Settings → a firewall: the classifier loaded, and its detectors built and checked against it."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from app.firewall import Firewall
 from app.settings import DetectorName, Settings
 from detectors.base import Access, AccessError, Detector
+from detectors.engine import build_engine
 from detectors.ibd_psc import IbdPsc
 from detectors.scale_up import ScaleUp
 from models.base import Classifier
@@ -64,6 +66,14 @@ def _build(name: DetectorName, classifier: Classifier, settings: Settings) -> De
             omega=settings.psc_omega,
             n=settings.psc_n,
             xi=settings.psc_xi,
+            engine=partial(
+                build_engine,
+                prefer=settings.psc_engine,
+                dtype=getattr(torch, settings.psc_precision),
+                channels_last=settings.psc_channels_last,
+                fold=settings.psc_fold,
+            ),
+            precision=settings.psc_precision,
         )
     return ScaleUp(classifier, settings.spc_scales, normalised=name == "nspc")
 

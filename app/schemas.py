@@ -10,6 +10,7 @@ from app.firewall import Inspection
 from app.gateway import Gateway
 from app.policy import Detection, Mode, Verdict
 from app.store import Record
+from detectors.base import Detector, Scorer
 from models.base import ClassifierInfo
 
 __all__ = [
@@ -195,6 +196,19 @@ class DetectorInfo(BaseModel):
     needs: str
     settings: dict[str, Any]
     watching: bool = Field(description="True where it has a say in verdicts now.")
+    engine: str | None = Field(description="What computes its scores, and why where it is a fallback.")
+    stages: list[list[int]] | None = Field(description="Order of evaluation; it stops when certain.")
+
+    @classmethod
+    def of(cls, detector: Detector, scorer: Scorer | None) -> "DetectorInfo":
+        return cls(
+            name=detector.name,
+            needs=detector.needs,
+            settings=detector.settings(),
+            watching=scorer is not None,
+            engine=scorer.engine if scorer else None,
+            stages=[list(stage) for stage in scorer.stages] if scorer else None,
+        )
 
 
 class ServedModel(CalibratedModel):
@@ -226,7 +240,7 @@ class InfoBody(BaseModel):
     @classmethod
     def of(cls, gateway: Gateway) -> "InfoBody":
         firewall, settings, info = gateway.firewall, gateway.settings, gateway.info
-        watching = {watch.detector for watch in firewall.guard.watches} if firewall.guard else set()
+        watches = {w.detector: w.scorer for w in firewall.guard.watches} if firewall.guard else {}
         active, not_ready = gateway.calibrator.active, gateway.not_ready()
         names = (
             "name",
@@ -248,12 +262,7 @@ class InfoBody(BaseModel):
             conditioning=firewall.conditioning,
             alpha=settings.alpha,
             images_needed=gateway.images_needed(settings.alpha),
-            detectors=[
-                DetectorInfo(
-                    name=each.name, needs=each.needs, settings=each.settings(), watching=each.name in watching
-                )
-                for each in firewall.detectors
-            ],
+            detectors=[DetectorInfo.of(each, watches.get(each.name)) for each in firewall.detectors],
             calibration=CalibrationBody.of(active, active.id) if active else None,
             ready=not_ready is None,
             reason=not_ready or gateway.calibrator.mismatch,

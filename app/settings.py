@@ -83,6 +83,19 @@ class Settings(BaseSettings):
     psc_omega: float = Field(default=1.5, gt=1, le=100, description="IBD-PSC's ω: factor on γ and β.")
     psc_n: int = Field(default=5, ge=1, le=64, description="IBD-PSC's n: number of amplified networks.")
     psc_xi: float = Field(default=0.6, ge=0, lt=1, description="IBD-PSC's ξ: benign error rate that picks k.")
+    psc_engine: Literal["fork", "copies"] = Field(
+        default="fork",
+        description="`fork`: one network that behaves as n + 1; `copies`: n resident networks.",
+    )
+    psc_precision: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32", description="Arithmetic of the fork engine; a calibration is bound to it."
+    )
+    psc_channels_last: bool = Field(
+        default=False, description="Lay the fork engine's images out channels last."
+    )
+    psc_fold: bool = Field(
+        default=False, description="Fold BatchNorm into convolutions (a second set of weights)."
+    )
     spc_scales: Annotated[tuple[float, ...], NoDecode, CommaSeparated] = Field(
         default=(3, 5, 7, 9, 11),
         min_length=1,

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from fastapi.testclient import TestClient
 
 from app.main import create_app
@@ -16,15 +15,6 @@ from tests.app.tiny import form, pngs, write_bundle
 MakeSettings = Callable[..., Settings]
 MakeClient = Callable[..., TestClient]
 LOOPBACK = "http://127.0.0.1"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_torch_thread() -> Iterator[None]:
-    """A network this small loses more at the barriers between threads than it gains."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,199 @@
+"""IBD-PSC: does the confidence survive amplified BatchNorm layers? (Hou et al., ICML 2024, arXiv:2405.09786)
+
+PSC(x) = (1/n) Σ_{i=k}^{k+n−1} F_i(x)[argmax F(x)]          (equation 3)
+
+F_i is the classifier with γ and β of its last i BatchNorm layers times ω. The benign confidence falls,
+the triggered one stays. k is the first i at which benign images are misclassified more often than ξ
+(algorithm 1). Needs weights.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from detectors.amplification import Amplified, batch_norm_order
+from detectors.base import (
+    Access,
+    AccessError,
+    BasePass,
+    CalibrationError,
+    Classifier,
+    Fit,
+    Floats,
+    InputError,
+    Integers,
+    Scores,
+    Stages,
+)
+from detectors.early_exit import bounded_mean, mean_of
+from detectors.engine import build_engine, flops
+from detectors.stages import cheapest_stages
+
+__all__ = ["PAPER_THRESHOLD", "IbdPsc", "IbdPscScorer", "choose_k", "sink_class"]
+
+PAPER_THRESHOLD = 0.9
+EXAMPLES = 16  # images kept for the engine's self-check
+
+Engine = Callable[[nn.Module, float, Sequence[int], Sequence[str], Tensor], Amplified]
+"""(network, ω, counts, execution order of BatchNorm layers, example images) → resident networks."""
+
+
+def choose_k(error_rates: Sequence[float], n: int, xi: float) -> tuple[int, str | None]:
+    """Algorithm 1: the first i (from 1) with `error_rates[i − 1]` > ξ, and a note where it could not be kept.
+
+    The n networks k..k+n−1 must exist, so k is at most L − n + 1 with L = len(error_rates).
+    """
+    layers = len(error_rates)
+    last = layers - n + 1
+    exceeding = [i for i, rate in enumerate(error_rates, start=1) if rate > xi]
+    if not exceeding:
+        return (
+            last,
+            f"no amplification makes benign images fail more often than xi = {xi}: k = {last}, the largest",
+        )
+    if exceeding[0] > last:
+        return (
+            last,
+            f"k lowered from {exceeding[0]} to {last}: the network has {layers} BatchNorm layers and n = {n}",
+        )
+    return exceeding[0], None
+
+
+def sink_class(answers: Floats) -> tuple[int, float]:
+    """The label that most of `answers` (m,) name, and their share: what benign predictions collapse into."""
+    labels, counts = np.unique(answers, return_counts=True)
+    most = int(counts.argmax())
+    return int(labels[most]), float(counts[most] / len(answers))
+
+
+class IbdPsc:
+    """PSC over n networks; satisfies `detectors.base.Detector`.
+
+    Evidence is (m, 2L): F_i(x)[ŷ] for i = 1..L, then argmax F_i(x) for i = 1..L.
+    """
+
+    name = "psc"
+    needs = Access.WEIGHTS
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        example: Tensor,
+        *,
+        omega: float = 1.5,
+        n: int = 5,
+        xi: float = 0.6,
+        engine: Engine = build_engine,
+        precision: str = "float32",
+    ) -> None:
+        """`example` (B, C, H, W) is passed through the network to see the order of its layers and to check
+        the engine; real images take its place as soon as `measure` has seen some.
+
+        Raises `AccessError` without weights, `UnsupportedNetwork` without BatchNorm, `InputError` for
+        ω ≤ 0, n < 1 or ξ outside [0, 1). Where the network has fewer than n BatchNorm layers, n is
+        lowered to their number. `precision` names the arithmetic of `engine`: scores of another one are
+        other scores, and a calibration is bound to its own.
+        """
+        if classifier.network is None:
+            raise AccessError("IBD-PSC needs the classifier's weights; with labels alone use SCALE-UP")
+        if not (omega > 0 and n >= 1 and 0 <= xi < 1):
+            raise InputError(f"omega > 0, n ≥ 1 and 0 ≤ xi < 1 are needed, not {omega}, {n}, {xi}")
+        self.network = classifier.network
+        self.omega, self.xi, self.engine, self.precision = omega, xi, engine, precision
+        self.num_classes = classifier.num_classes
+        self.order = batch_norm_order(self.network, example)
+        self.n = min(n, len(self.order))
+        self._example = example
+        self._every: Amplified | None = None
+
+    def settings(self) -> dict[str, Any]:
+        return {"omega": self.omega, "n": self.n, "xi": self.xi, "precision": self.precision}
+
+    def measure(self, images: Tensor) -> Tensor:
+        if self._every is None:
+            self._example = images[:EXAMPLES]
+            self._every = self._build(range(1, len(self.order) + 1))
+        logits, forks = self._every.base(images)
+        # One by one: all at once would hold L batches, and each starts from its own fork anyway.
+        amplified = torch.cat([self._every.variants(forks, [number]) for number in range(len(self.order))])
+        confidences = confidence_in(amplified, logits.argmax(1))
+        return torch.cat([confidences, amplified.argmax(2).T.float()], dim=1)
+
+    def _build(self, counts: Sequence[int]) -> Amplified:
+        return self.engine(self.network, self.omega, counts, self.order, self._example)
+
+    def fit(self, evidence: Floats, predicted: Integers, labels: Integers | None) -> Fit:
+        """k by algorithm 1, against true labels where given, else against the plain predictions."""
+        if len(evidence) == 0:
+            raise CalibrationError("IBD-PSC needs benign images to choose k")
+        truth = predicted if labels is None else labels
+        answers = evidence[:, len(self.order) :]
+        error_rates = (answers != truth[:, None]).mean(0).tolist()
+        k, note = choose_k(error_rates, self.n, self.xi)
+        sink, share = sink_class(answers[:, k + self.n - 2])
+        return {
+            "k": k,
+            "n": self.n,
+            "error_rates": error_rates,
+            "sink": {"label": sink, "share": share},
+            "notes": [note] if note else [],
+        }
+
+    def score(self, evidence: Floats, predicted: Integers, fit: Fit) -> Floats:
+        first = int(fit["k"]) - 1
+        psc: Floats = mean_of(torch.from_numpy(evidence[:, first : first + int(fit["n"])])).numpy()
+        return psc
+
+    def plan(self, evidence: Floats, predicted: Integers, fit: Fit, thresholds: Floats) -> Stages:
+        chosen = slice(int(fit["k"]) - 1, int(fit["k"]) - 1 + int(fit["n"]))
+        costs = np.ones(len(self.order))
+        if self._every is not None:
+            counted = flops(self._every, self._example[:1])
+            costs = np.array(counted["variants"]) / counted["base"]
+        return cheapest_stages(evidence[:, chosen], thresholds, costs[chosen])
+
+    def scorer(self, fit: Fit, stages: Stages | None = None) -> "IbdPscScorer":
+        """Without `stages` the deepest amplification goes first: it settles most benign images."""
+        self._every = None  # the calibration's networks make room for the serving ones
+        n = int(fit["n"])
+        amplified = self._build(range(int(fit["k"]), int(fit["k"]) + n))
+        return IbdPscScorer(amplified, stages or [[n - 1], *([range(n - 1)] if n > 1 else [])])
+
+    def maxima(self, fit: Fit) -> Floats:
+        return np.ones(self.num_classes)
+
+    def data_free_fit(self) -> Fit | None:
+        return None  # k comes from benign images
+
+    def fixed_thresholds(self, fit: Fit) -> Floats:
+        return np.full(self.num_classes, PAPER_THRESHOLD)
+
+
+def confidence_in(amplified: Tensor, labels: Tensor) -> Tensor:
+    """softmax of variant logits (n, R, K) at `labels` (R,) → (R, n)."""
+    chosen = labels[None, :, None].expand(len(amplified), -1, 1)
+    return amplified.softmax(2).gather(2, chosen).squeeze(2).T
+
+
+class IbdPscScorer:
+    """A fitted `IbdPsc` with its n networks resident; the base pass gives them what they share."""
+
+    def __init__(self, amplified: Amplified, stages: Stages) -> None:
+        self.amplified, self.stages = amplified, stages
+        self.engine = amplified.engine
+
+    def base(self, images: Tensor) -> BasePass | None:
+        logits, forks = self.amplified.base(images)
+        return BasePass.of(images, logits, forks)
+
+    def score(self, base: BasePass, thresholds: Tensor | None = None) -> Scores:
+        terms = base.terms(("psc", self.amplified.counts), len(self.amplified.counts))
+
+        def evaluate(which: Sequence[int], rows: Tensor | None) -> Tensor:
+            labels = base.labels if rows is None else base.labels[rows]
+            return confidence_in(self.amplified.variants(base.forks, which, rows), labels)
+
+        return bounded_mean(terms, self.stages, evaluate, thresholds)

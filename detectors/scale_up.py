@@ -1,0 +1,160 @@
+"""SCALE-UP: does the prediction survive pixel scaling? (Guo et al., ICLR 2023, arXiv:2302.03251)
+
+SPC(x) = |{s ∈ S : C(clip(s·x, 0, 1)) = C(x)}| / |S|        (equation 1; data-free)
+NSPC(x) = (SPC(x) − μ_ŷ) / σ_ŷ                              (section 4.3; with benign images)
+
+A triggered image keeps its label when its pixels are multiplied; a benign one usually loses it.
+Scaling happens in pixel space, before the classifier's own normalisation. Needs labels only.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detectors.base import (
+    Access,
+    BasePass,
+    CalibrationError,
+    Classifier,
+    Fit,
+    Floats,
+    InputError,
+    Integers,
+    Scores,
+    Stages,
+)
+from detectors.early_exit import bounded_mean, mean_of
+from detectors.stages import cheapest_stages
+
+__all__ = ["PAPER_SCALES", "PAPER_THRESHOLD", "ScaleUp", "ScaleUpScorer", "scaled_copies"]
+
+PAPER_SCALES = (3.0, 5.0, 7.0, 9.0, 11.0)
+PAPER_THRESHOLD = 0.5
+SIGMA_FLOOR = 0.05  # a quarter of a step of the six-level score: below it a difference is no evidence
+PRIOR_WEIGHT = 10.0  # the pooled statistics count as this many images of every class
+
+
+def scaled_copies(images: Tensor, scales: Sequence[float]) -> Tensor:
+    """clip(s · x, 0, 1) for every scale: (B, C, H, W) in [0, 1] → (len(scales) · B, C, H, W)."""
+    return torch.cat([(images * scale).clamp(0, 1) for scale in scales])
+
+
+def shrunken_statistics(scores: Floats, predicted: Integers, classes: int) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of benign scores per predicted class, each (classes,).
+
+    Class statistics are shrunk towards the pooled ones in proportion to how few images the class has,
+    and σ is floored: σ = 0 is common (every benign image of a class may score the same), and no class,
+    not even one without images, may divide by zero.
+    """
+    counts = np.bincount(predicted, minlength=classes)
+    sums = np.bincount(predicted, scores, minlength=classes)
+    means = (sums + PRIOR_WEIGHT * scores.mean()) / (counts + PRIOR_WEIGHT)
+    squares = np.bincount(predicted, (scores - means[predicted]) ** 2, minlength=classes)
+    variances = (squares + PRIOR_WEIGHT * scores.var()) / (counts + PRIOR_WEIGHT)
+    return means, np.maximum(np.sqrt(variances), SIGMA_FLOOR)
+
+
+class ScaleUp:
+    """SPC, or NSPC with `normalised=True`; satisfies `detectors.base.Detector`."""
+
+    needs = Access.LABELS
+
+    def __init__(
+        self, classifier: Classifier, scales: Sequence[float] = PAPER_SCALES, *, normalised: bool = False
+    ) -> None:
+        """`scales` are pixel multipliers, each > 0. Raises `InputError`."""
+        if not scales or any(not scale > 0 for scale in scales):
+            raise InputError(f"scales must be numbers greater than 0, not {list(scales)}")
+        self.classifier = classifier
+        self.scales = tuple(float(scale) for scale in scales)
+        self.normalised = normalised
+        self.name = "nspc" if normalised else "spc"
+
+    def settings(self) -> dict[str, Any]:
+        return {"scales": list(self.scales)}
+
+    def measure(self, images: Tensor) -> Tensor:
+        """Evidence (B, |S|): 1 where the prediction survived the scale, else 0."""
+        base = BasePass.of(images, self.classifier.logits(images))
+        return self.agreement(base, range(len(self.scales)), None)
+
+    def agreement(self, base: BasePass, which: Sequence[int], rows: Tensor | None) -> Tensor:
+        """(R, len(which)): 1 where the image keeps its label under the scale. One batch for all."""
+        images = base.images if rows is None else base.images[rows]
+        labels = base.labels if rows is None else base.labels[rows]
+        scaled = scaled_copies(images, [self.scales[number] for number in which])
+        predicted = self.classifier.logits(scaled).argmax(1).view(len(which), -1)
+        return (predicted == labels).T.float()
+
+    def fit(self, evidence: Floats, predicted: Integers, labels: Integers | None) -> Fit:
+        """The per-class statistics of benign SPC, which NSPC uses; SPC itself learns nothing."""
+        if not self.normalised:
+            return {}
+        if len(evidence) == 0:
+            raise CalibrationError("NSPC needs benign images")
+        spc = mean_of(torch.from_numpy(evidence)).numpy()
+        means, deviations = shrunken_statistics(spc, predicted, self.classifier.num_classes)
+        return {"mean": means.tolist(), "std": deviations.tolist()}
+
+    def statistics(self, fit: Fit) -> tuple[Floats, Floats]:
+        """μ and σ per predicted class, each (K,); 0 and 1 for SPC, which is not normalised."""
+        if not self.normalised:
+            return np.zeros(self.classifier.num_classes), np.ones(self.classifier.num_classes)
+        return np.array(fit["mean"], dtype=np.float64), np.array(fit["std"], dtype=np.float64)
+
+    def score(self, evidence: Floats, predicted: Integers, fit: Fit) -> Floats:
+        means, deviations = self.statistics(fit)
+        spc: Floats = mean_of(torch.from_numpy(evidence)).numpy()
+        return (spc - means[predicted]) / deviations[predicted]
+
+    def plan(self, evidence: Floats, predicted: Integers, fit: Fit, thresholds: Floats) -> Stages:
+        means, deviations = self.statistics(fit)
+
+        def normalise(spc: Floats) -> Floats:
+            return (spc - means[predicted]) / deviations[predicted]
+
+        return cheapest_stages(evidence, thresholds, np.ones(len(self.scales)), normalise)
+
+    def scorer(self, fit: Fit, stages: Stages | None = None) -> "ScaleUpScorer":
+        return ScaleUpScorer(self, *self.statistics(fit), stages or [range(len(self.scales))])
+
+    def maxima(self, fit: Fit) -> Floats:
+        means, deviations = self.statistics(fit)
+        return (1 - means) / deviations
+
+    def data_free_fit(self) -> Fit | None:
+        return None if self.normalised else {}
+
+    def fixed_thresholds(self, fit: Fit) -> Floats:
+        """T for SPC (the paper's 0.5). NSPC is in units of σ, where the paper's T has no meaning: the
+        same SPC is compared, moved into each class's units."""
+        means, deviations = self.statistics(fit)
+        return (PAPER_THRESHOLD - means) / deviations
+
+
+class ScaleUpScorer:
+    """A fitted `ScaleUp`: all scales of a stage go through the classifier as one batch."""
+
+    def __init__(self, detector: ScaleUp, means: Floats, deviations: Floats, stages: Stages) -> None:
+        self.detector, self.stages = detector, stages
+        self.engine = "one batch of scaled copies"
+        self.means, self.deviations = torch.from_numpy(means), torch.from_numpy(deviations)
+
+    def base(self, images: Tensor) -> BasePass | None:
+        return None
+
+    def score(self, base: BasePass, thresholds: Tensor | None = None) -> Scores:
+        device = base.labels.device
+        means, deviations = self.means.to(device)[base.labels], self.deviations.to(device)[base.labels]
+        terms = base.terms(("spc", self.detector.scales), len(self.detector.scales))
+
+        def evaluate(which: Sequence[int], rows: Tensor | None) -> Tensor:
+            return self.detector.agreement(base, which, rows)
+
+        def normalise(spc: Tensor) -> Tensor:
+            return (spc - means) / deviations
+
+        return bounded_mean(terms, self.stages, evaluate, thresholds, normalise)

@@ -1,0 +1,184 @@
+"""The false-positive budget is kept, whatever the scores look like."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detectors.base import CalibrationError, Fit, Floats, Integers, Stages
+from detectors.calibration import (
+    BenignSample,
+    DetectorCalibration,
+    calibrate,
+    conformal_threshold,
+    cross_scores,
+    group_by_label,
+    images_needed,
+    p_values,
+    smallest_alpha,
+)
+
+
+class Plain:
+    """A detector whose evidence is its score; `fit` remembers what it was shown."""
+
+    name = "plain"
+
+    def __init__(self) -> None:
+        self.seen: list[Floats] = []
+
+    def settings(self) -> dict[str, object]:
+        return {"colour": "blue"}
+
+    def fit(self, evidence: Floats, predicted: Integers, labels: Integers | None) -> Fit:
+        self.seen.append(evidence[:, 0])
+        return {"offset": float(evidence[:, 0].mean())}
+
+    def score(self, evidence: Floats, predicted: Integers, fit: Fit) -> Floats:
+        return evidence[:, 0]
+
+    def plan(self, evidence: Floats, predicted: Integers, fit: Fit, thresholds: Floats) -> Stages:
+        assert len(thresholds) == len(evidence)
+        return [[0]]
+
+
+def sample_of(scores: Floats, predicted: Integers | None = None) -> BenignSample:
+    labels = np.zeros(len(scores), dtype=np.int64) if predicted is None else predicted
+    return BenignSample(labels, None, {"plain": scores[:, None]})
+
+
+def calibrated(
+    scores: Floats, alpha: float, predicted: Integers | None = None, by: str = "class"
+) -> DetectorCalibration:
+    return calibrate(Plain(), sample_of(scores, predicted), alpha, by)  # type: ignore[arg-type]
+
+
+def test_p_values_by_hand() -> None:
+    benign = np.array([0.1, 0.2, 0.2, 0.9])
+    # 0.2: three benign scores are at least as high: (1 + 3) / 5. Above all: 1 / 5. Below all: 5 / 5.
+    assert p_values(benign, np.array([0.2, 0.95, 0.0, 0.9])).tolist() == [0.8, 0.2, 1.0, 0.4]
+
+
+def test_a_score_that_is_not_a_number_is_the_most_suspicious() -> None:
+    assert p_values(np.array([0.1, 0.2, 0.3]), np.array([np.nan])).tolist() == [0.25]
+
+
+def test_thresholds_by_hand() -> None:
+    benign = np.arange(1.0, 100.0)  # 1..99: α = 1 % allows no score at or above, α = 5 % the 5th largest
+    assert conformal_threshold(benign, 0.01) == 99.0
+    assert conformal_threshold(benign, 0.05) == 95.0
+    assert conformal_threshold(benign[:98], 0.01) == math.inf
+    assert conformal_threshold(np.array([]), 0.5) == math.inf
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.2, 0.4, 1.0]) | st.floats(0, 1), min_size=1, max_size=60),
+    st.floats(0.005, 0.9),
+)
+@settings(max_examples=300, deadline=None)
+def test_above_the_threshold_says_the_same_as_p_at_most_alpha(values: list[float], alpha: float) -> None:
+    benign = np.sort(np.array(values))
+    candidates = np.unique(np.concatenate([benign, benign + 1e-9, [-1.0, 2.0]]))
+    by_p = p_values(benign, candidates) <= alpha + 1e-12
+    assert (candidates > conformal_threshold(benign, alpha)).tolist() == by_p.tolist()
+
+
+def test_the_smallest_budget_and_the_fewest_images() -> None:
+    assert smallest_alpha(99) == 0.01
+    assert [images_needed(a) for a in (0.01, 0.005, 0.05, 0.1, 0.02, 0.5)] == [99, 199, 19, 9, 49, 1]
+
+
+def test_too_few_images_are_refused_with_the_number_that_would_do() -> None:
+    with pytest.raises(CalibrationError, match="at least 99 images"):
+        calibrated(np.random.default_rng(0).random(98), 0.01)
+    assert calibrated(np.random.default_rng(0).random(99), 0.01).alpha == 0.01
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1, float("nan")])
+def test_a_budget_outside_its_range_is_refused(alpha: float) -> None:
+    with pytest.raises(CalibrationError, match="alpha"):
+        calibrated(np.random.default_rng(0).random(300), alpha)
+
+
+def test_scores_that_are_not_numbers_are_refused_with_a_sentence() -> None:
+    scores = np.random.default_rng(0).random(300)
+    scores[7] = np.nan
+    with pytest.raises(CalibrationError, match="1 of 300"):
+        calibrated(scores, 0.01)
+
+
+def test_cross_fitting_never_scores_an_image_by_a_fit_that_saw_it() -> None:
+    class Memory(Plain):
+        def score(self, evidence: Floats, predicted: Integers, fit: Fit) -> Floats:
+            return np.isin(evidence[:, 0], self.seen[-1]).astype(np.float64)
+
+    detector = Memory()
+    scores = cross_scores(detector, sample_of(np.arange(101.0)))  # type: ignore[arg-type]
+    assert scores.max() == 0.0
+    assert sorted(map(len, detector.seen)) == [80, 81, 81, 81, 81]
+
+
+def test_one_image_alone_can_be_cross_scored() -> None:
+    assert cross_scores(Plain(), sample_of(np.array([0.5]))).tolist() == [0.5]  # type: ignore[arg-type]
+
+
+def test_labels_with_enough_images_stand_alone_and_similar_ones_share() -> None:
+    predicted = np.repeat([0, 1, 2, 3, 4], [50, 12, 12, 12, 12])
+    means = np.array([0.5, 0.9, 0.1, 0.8, 0.2])
+    scores = means[predicted] + np.linspace(0, 0.01, len(predicted))
+    groups = group_by_label(scores, predicted, alpha=0.05)  # 19 images are needed
+    assert [group.labels for group in groups] == [(0,), (2, 4), (1, 3)]
+    assert all((np.diff(group.scores) >= 0).all() for group in groups)
+    assert [len(group.scores) for group in groups] == [50, 24, 24]
+
+
+def test_a_label_that_stays_too_small_or_was_never_seen_is_judged_by_all_scores() -> None:
+    predicted = np.repeat([0, 1, 2], [50, 50, 3])
+    scores = np.concatenate([np.full(50, 0.2), np.full(50, 0.6), np.full(3, 0.9)])
+    part = calibrated(scores, 0.05, predicted)
+    assert [group.labels for group in part.groups] == [(0,), (1,)]
+    assert part.thresholds(4).tolist() == [0.2, 0.6, 0.6, 0.6]  # ⌊0.05 · 104⌋ = 5: the fifth largest of all
+    assert part.p_value(3, 0.95) == 1 / 104
+
+
+def test_a_marginal_calibration_has_one_threshold() -> None:
+    predicted = np.repeat([0, 1], 50)
+    part = calibrated(np.where(predicted == 0, 0.2, 0.9) + np.arange(100) / 1e4, 0.1, predicted, "marginal")
+    assert len(set(part.thresholds(2).tolist())) == 1
+
+
+def test_json_and_back_is_the_same_calibration() -> None:
+    generator = np.random.default_rng(1)
+    part = calibrated(generator.random(200), 0.02, generator.integers(0, 3, 200))
+    again = DetectorCalibration.from_json(part.to_json())
+    assert again.thresholds(4).tolist() == part.thresholds(4).tolist()
+    assert again.p_value(1, 0.5) == part.p_value(1, 0.5)
+    assert again.to_json() == part.to_json()
+
+
+SHAPES = {
+    "continuous": lambda g, c: g.random(len(c)),
+    "six levels": lambda g, c: g.integers(0, 6, len(c)) / 5,
+    "saturated": lambda g, c: np.minimum(1.0, g.random(len(c)) + 0.5),
+    "one sink class": lambda g, c: np.where(c == 0, 1.0, g.random(len(c)) ** 3),
+    "constant": lambda _, c: np.ones(len(c)),
+}
+
+
+@pytest.mark.parametrize("by", ["class", "marginal"])
+@pytest.mark.parametrize("alpha", [0.01, 0.02, 0.05, 0.1])
+@pytest.mark.parametrize("shape", list(SHAPES))
+def test_the_budget_is_kept_over_many_random_splits(shape: str, alpha: float, by: str) -> None:
+    """Mean FPR over 200 calibrations of 250 images each; its standard error is below 0.1 α."""
+    generator = np.random.default_rng(7)
+    shares = [0.4, 0.3, 0.15, 0.1, 0.05]
+    rates = []
+    for _ in range(200):
+        predicted = generator.choice(5, 250 + 500, p=shares)
+        scores = SHAPES[shape](generator, predicted)
+        part = calibrated(scores[:250], alpha, predicted[:250], by)
+        rates.append((scores[250:] > part.thresholds(5)[predicted[250:]]).mean())
+    standard_error = np.std(rates) / math.sqrt(len(rates))
+    assert np.mean(rates) <= alpha + 3 * standard_error
