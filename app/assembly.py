@@ -11,13 +11,19 @@ from app.settings import DetectorName, Settings
 from detectors.base import Access, AccessError, Detector
 from detectors.engine import build_engine
 from detectors.ibd_psc import IbdPsc
+from detectors.profile import Profile
 from detectors.scale_up import ScaleUp
 from models.base import Classifier
 from models.torch_module import load_bundle
 
 __all__ = ["build_detectors", "build_firewall", "choose_device", "example_batch"]
 
-NEEDS: dict[DetectorName, Access] = {"psc": IbdPsc.needs, "spc": ScaleUp.needs, "nspc": ScaleUp.needs}
+NEEDS: dict[DetectorName, Access] = {
+    "profile": Profile.needs,
+    "psc": IbdPsc.needs,
+    "spc": ScaleUp.needs,
+    "nspc": ScaleUp.needs,
+}
 
 
 def build_firewall(settings: Settings) -> Firewall:
@@ -75,6 +81,8 @@ def _build(name: DetectorName, classifier: Classifier, settings: Settings) -> De
             ),
             precision=settings.psc_precision,
         )
+    if name == "profile":
+        return Profile(classifier)
     return ScaleUp(classifier, settings.spc_scales, normalised=name == "nspc")
 
 

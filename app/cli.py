@@ -65,14 +65,15 @@ def told_plainly() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        errors.print(f"[red]{error}")
+        errors.print(str(error), style="red", markup=False)
         raise typer.Exit(UNREACHABLE) from None
     except ValidationError as error:
         for fault in error.errors():
-            errors.print(f"[red]{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}")
+            sentence = f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}"
+            errors.print(sentence, style="red", markup=False)
         raise typer.Exit(WRONG) from None
     except (ModelError, DetectorError, StoreError, SettingsError, ValueError) as error:
-        errors.print(f"[red]{error}")
+        errors.print(str(error), style="red", markup=False)
         raise typer.Exit(WRONG) from None
 
 

@@ -8,7 +8,7 @@ from models.torch_module import load_bundle
 
 __all__ = ["inspect_bundle"]
 
-DETECTORS: tuple[DetectorName, ...] = ("psc", "spc", "nspc")
+DETECTORS: tuple[DetectorName, ...] = ("profile", "psc", "spc", "nspc")
 Fact = tuple[str, str]
 
 

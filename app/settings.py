@@ -23,7 +23,7 @@ from app.policy import Mode
 
 __all__ = ["DetectorName", "ImageFormat", "Settings", "SettingsError"]
 
-DetectorName = Literal["psc", "spc", "nspc"]
+DetectorName = Literal["profile", "psc", "spc", "nspc"]
 ImageFormat = Literal["PNG", "JPEG", "WEBP", "BMP", "PPM", "GIF", "TIFF"]
 MEBIBYTE = 1024 * 1024
 
@@ -78,7 +78,7 @@ class Settings(BaseSettings):
         description="False-positive budget of a calibration that names none: share of images.",
     )
     detectors: Annotated[tuple[DetectorName, ...], NoDecode, CommaSeparated] = Field(
-        default=("psc", "spc"), min_length=1, description="Detectors; each has to clear an image."
+        default=("profile", "psc", "spc"), min_length=1, description="Detectors; each has to clear an image."
     )
     psc_omega: float = Field(default=1.5, gt=1, le=100, description="IBD-PSC's ω: factor on γ and β.")
     psc_n: int = Field(default=5, ge=1, le=64, description="IBD-PSC's n: number of amplified networks.")

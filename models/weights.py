@@ -85,6 +85,7 @@ def write_weights(state: StateDict, path: Path, *, half: bool = False) -> None:
         shrinks = half and tensor.is_floating_point() and bool(tensor.half().isfinite().all())
         tensors[name] = tensor.half() if shrinks else tensor
     save_file(tensors, path)
+    path.chmod(0o644)  # safetensors writes for its owner only; a bundle is served by another user
 
 
 def digest_of(state: StateDict, facts: dict[str, Any]) -> str:

@@ -36,7 +36,7 @@ def demo(
         with console.status("starting a gateway") as status, running_gateway(bundle) as http:
             did_its_job = _watch(http, images, sheet, status)
     except (LabError, httpx.HTTPError, OSError) as error:
-        console.print(f"[red]{error}")
+        console.print(str(error), style="red", markup=False)
         raise typer.Exit(2) from None
     console.print(f"{time.monotonic() - started:.0f} s")
     if not did_its_job:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rich.table import Table
 
 from lab.metrics import auroc
@@ -19,8 +20,14 @@ def share(results: Results, verdict: str) -> float:
     return float(np.mean([result["verdict"] == verdict for result in results]))
 
 
-def scores_of(results: Results, number: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+def scores_of(results: Results, number: int) -> npt.NDArray[np.float64]:
     return np.array([result["detections"][number]["score"] for result in results])
+
+
+def both(
+    triggered: Sequence[bool] | npt.NDArray[np.bool_], benign: Sequence[bool] | npt.NDArray[np.bool_]
+) -> str:
+    return f"{np.mean(triggered):.1%} of triggered, {np.mean(benign):.1%} of benign"
 
 
 def detector_table(report: dict[str, Any], benign: Results, triggered: Results) -> Table:
@@ -30,15 +37,15 @@ def detector_table(report: dict[str, Any], benign: Results, triggered: Results) 
         table.add_column(heading)
     for number, part in enumerate(report["detectors"]):
         good, bad = scores_of(benign, number), scores_of(triggered, number)
-        fixed = FIXED_THRESHOLDS[part["detector"]]
+        fixed = FIXED_THRESHOLDS.get(part["detector"])
         flagged = [
             [r["detections"][number]["suspicious"] for r in results] for results in (benign, triggered)
         ]
         table.add_row(
             part["detector"].upper(),
             f"{auroc(good, bad):.3f}",
-            f"{np.mean(flagged[1]):.1%} of triggered, {np.mean(flagged[0]):.1%} of benign",
-            f"T = {fixed}: {(bad > fixed).mean():.1%} of triggered, {(good > fixed).mean():.1%} of benign",
+            both(flagged[1], flagged[0]),
+            "—" if fixed is None else f"T = {fixed}: {both(bad > fixed, good > fixed)}",
             part["power"],
         )
     return table

@@ -12,7 +12,11 @@ from app.settings import Settings, SettingsError
 
 def test_defaults_are_consistent() -> None:
     settings = Settings()
-    assert (settings.mode, settings.alpha, settings.detectors) == (Mode.ENFORCE, 0.01, ("psc", "spc"))
+    assert (settings.mode, settings.alpha, settings.detectors) == (
+        Mode.ENFORCE,
+        0.01,
+        ("profile", "psc", "spc"),
+    )
     assert settings.spc_scales == (3, 5, 7, 9, 11)
     assert settings.on_loopback
 

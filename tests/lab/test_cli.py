@@ -93,7 +93,10 @@ def test_unreadable_files_are_mentioned(tmp_path: Path) -> None:
 def test_resumes_after_kill_minus_nine(archive: Path, tmp_path: Path) -> None:
     whole, cut = (arguments(archive, tmp_path / name, epochs="8") for name in ("whole", "cut"))
     command = [sys.executable, "-c", "from lab.cli import app; app()", *cut]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # as in this process: sums depend on it
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=one_thread, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     checkpoint = tmp_path / "cut" / "checkpoint.pt"
     deadline = time.monotonic() + 120
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:

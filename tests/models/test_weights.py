@@ -199,3 +199,8 @@ def test_digest_depends_on_every_bit_and_on_nothing_else() -> None:
 
 def test_digest_ignores_memory_layout() -> None:
     assert digest_of({"w": STATE["w"].t().contiguous().t()}, {}) == digest_of({"w": STATE["w"]}, {})
+
+
+def test_what_is_written_can_be_read_by_the_user_who_serves_it(tmp_path: Path) -> None:
+    write_weights({"w": torch.zeros(2)}, tmp_path / "weights.safetensors")
+    assert (tmp_path / "weights.safetensors").stat().st_mode & 0o777 == 0o644

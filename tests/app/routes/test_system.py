@@ -23,7 +23,14 @@ def test_info(client: TestClient) -> None:
         2,
     )
     assert info["detectors"] == [
-        {"name": "spc", "needs": "labels", "settings": {"scales": [3, 5, 7, 9, 11]}, "watching": False}
+        {
+            "name": "spc",
+            "needs": "labels",
+            "settings": {"scales": [3, 5, 7, 9, 11]},
+            "watching": False,
+            "engine": None,
+            "stages": None,
+        }
     ]
     assert "POST at least 2 benign images" in info["reason"]
 
@@ -34,7 +41,10 @@ def test_lives_and_is_ready(client: TestClient) -> None:
     assert (answer.status_code, slug(answer)) == (503, "not-calibrated")
     client.post("/calibrate", files=form(pngs(40)))
     assert client.get("/readyz").json() == {"status": "ready"}
-    assert client.get("/info").json()["detectors"][0]["watching"] is True
+    watching = client.get("/info").json()["detectors"][0]
+    assert watching["watching"] is True
+    assert watching["engine"] == "one batch of scaled copies"
+    assert sorted(term for stage in watching["stages"] for term in stage) == [0, 1, 2, 3, 4]
 
 
 def test_metrics_after_traffic(calibrated: TestClient) -> None:

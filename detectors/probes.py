@@ -1,0 +1,76 @@
+"""Small changes to an image that leave what it shows alone: the questions of the consistency profile.
+
+A trigger answers them abnormally in either direction: a static patch survives what benign content does
+not, a fragile one (a warp, a faint pattern) dies under what benign content survives. All are
+deterministic: there is nothing that a caller could draw again until it suits him.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["PROBES", "Probe"]
+
+NOISE_SEED = 20240229
+
+
+@dataclass(frozen=True)
+class Probe:
+    """`apply`: images (B, C, H, W) in [0, 1] → changed images of the same shape and range, on the same
+    device. Costs one forward pass."""
+
+    name: str
+    apply: Callable[[Tensor], Tensor]
+
+
+def flip(images: Tensor) -> Tensor:
+    """Left and right exchanged."""
+    return images.flip(-1)
+
+
+def blur(images: Tensor) -> Tensor:
+    """A binomial 3×3 blur, (1 2 1)/4 along either axis, edges repeated."""
+    channels = images.shape[1]
+    line = torch.tensor([0.25, 0.5, 0.25], dtype=images.dtype, device=images.device)
+    kernel = (line[:, None] * line[None, :]).expand(channels, 1, 3, 3)
+    return F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels)
+
+
+def shift(images: Tensor) -> Tensor:
+    """A sixteenth of the side (2 pixels of 32) down and to the right, edges repeated."""
+    height, width = images.shape[-2:]
+    down, right = max(1, round(height / 16)), max(1, round(width / 16))
+    padded = F.pad(images, (right, 0, down, 0), mode="replicate")
+    return padded[..., :height, :width]
+
+
+def rotate(images: Tensor, degrees: float = 12) -> Tensor:
+    """A rotation about the middle, bilinear, edges repeated."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    height, width = images.shape[-2:]
+    matrix = torch.tensor([[cosine, -sine * height / width, 0.0], [sine * width / height, cosine, 0.0]])
+    matrix = matrix.to(images).expand(len(images), 2, 3)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def shrink(images: Tensor) -> Tensor:
+    """Three quarters of the size and back, bilinear: fine detail is lost."""
+    height, width = images.shape[-2:]
+    small = (max(1, round(height * 0.75)), max(1, round(width * 0.75)))
+    less = F.interpolate(images, small, mode="bilinear", align_corners=False, antialias=True)
+    return F.interpolate(less, (height, width), mode="bilinear", align_corners=False)
+
+
+def noise(images: Tensor, strength: float = 0.06) -> Tensor:
+    """One fixed pattern of Gaussian noise added to every image, clipped to [0, 1]."""
+    generator = torch.Generator().manual_seed(NOISE_SEED)
+    pattern = torch.randn(images.shape[1:], generator=generator).to(images) * strength
+    return (images + pattern).clamp(0, 1)
+
+
+PROBES = tuple(Probe(f.__name__, f) for f in (flip, blur, shift, rotate, shrink, noise))

@@ -1,0 +1,44 @@
+"""The settings choose the engine, and `/info` says which one runs and why."""
+
+import pytest
+
+from tests.app.conftest import MakeClient
+from tests.app.tiny import form, pngs
+
+FAST = {"psc_precision": "bfloat16", "psc_channels_last": True, "psc_fold": True}
+
+
+@pytest.mark.parametrize(
+    ("settings", "engine"),
+    [
+        ({}, "fork"),
+        ({"psc_engine": "copies"}, "copies"),
+        (FAST, "fork (bfloat16, channels_last, 3 layers folded)"),
+    ],
+)
+def test_the_engine_of_the_settings_runs(
+    make_client: MakeClient, settings: dict[str, object], engine: str
+) -> None:
+    client = make_client(detectors=("psc",), psc_n=2, **settings)
+    answer = client.post("/calibrate", files=form(pngs(60, seed=1)))
+    assert answer.status_code == 201, answer.text
+    detector = client.get("/info").json()["detectors"][0]
+    assert detector["engine"] == engine
+    assert detector["settings"]["precision"] == settings.get("psc_precision", "float32")
+    results = client.post("/classify?full=true", files=form(pngs(20, seed=2))).json()["results"]
+    assert all(0 <= each["detections"][0]["score"] <= 1 for each in results)
+
+
+def test_fork_and_copies_give_the_same_verdicts(
+    make_client: MakeClient, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    answers = []
+    for engine in ("fork", "copies"):
+        client = make_client(
+            detectors=("psc",), psc_n=2, psc_engine=engine, data_dir=tmp_path_factory.mktemp(engine)
+        )
+        client.post("/calibrate", files=form(pngs(60, seed=1)))
+        results = client.post("/classify?full=true", files=form(pngs(40, seed=2))).json()["results"]
+        answers.append([(each["verdict"], each["detections"][0]["score"]) for each in results])
+    assert [verdict for verdict, _ in answers[0]] == [verdict for verdict, _ in answers[1]]
+    assert [score for _, score in answers[0]] == pytest.approx([score for _, score in answers[1]], abs=1e-5)

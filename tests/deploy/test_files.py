@@ -1,0 +1,92 @@
+"""What is deployed fits the code. Whether it runs is what `deploy/check.sh` tries, with a Docker engine."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "docker-compose.yml"
+DOCKERFILE = ROOT / "Dockerfile"
+PROMETHEUS = ROOT / "deploy" / "prometheus" / "prometheus.yml"
+DEPLOYED = [
+    COMPOSE,
+    DOCKERFILE,
+    ROOT / "deploy" / "compose.test.yml",
+    ROOT / "deploy" / "check.sh",
+    PROMETHEUS,
+]
+
+
+def read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def services() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = read(COMPOSE)["services"]
+    return found
+
+
+@pytest.mark.parametrize("path", DEPLOYED, ids=lambda path: path.name)
+def test_every_variable_is_a_setting(path: Path) -> None:
+    used = set(re.findall(r"\bTRIGGERWALL_([A-Z_]+)", path.read_text(encoding="utf-8")))
+    assert {name.lower() for name in used} <= set(Settings.model_fields)
+
+
+def test_the_gateway_does_not_start_without_an_admin_key() -> None:
+    assert any(
+        variable.startswith("TRIGGERWALL_ADMIN_KEY=${TRIGGERWALL_ADMIN_KEY:?")
+        for variable in services()["gateway"]["environment"]
+    )
+
+
+@pytest.mark.parametrize("name", ["gateway", "prometheus"])
+def test_services_are_confined_and_answer_on_loopback(name: str) -> None:
+    service = services()[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert service["mem_limit"]
+    assert all("BIND:-127.0.0.1}" in port for port in service["ports"])
+
+
+def test_every_image_is_pinned() -> None:
+    images = [service["image"] for service in services().values() if "build" not in service]
+    images += re.findall(r"^FROM (\S+)", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert images
+    assert all(re.search(r":v?\d", image) for image in images)
+
+
+def test_the_stand_ins_replace_services_that_exist() -> None:
+    assert set(read(ROOT / "deploy" / "compose.test.yml")["services"]) <= set(services())
+
+
+def test_prometheus_scrapes_the_gateway_where_compose_puts_it() -> None:
+    jobs = {job["job_name"]: job for job in read(PROMETHEUS)["scrape_configs"]}
+    assert jobs["triggerwall"]["static_configs"] == [{"targets": ["gateway:8000"]}]
+    assert Settings.model_fields["port"].default == 8000
+
+
+def test_promtool_takes_the_configuration() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    done = subprocess.run([promtool, "check", "config", PROMETHEUS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_image_gets_every_package_and_nothing_that_is_not_named() -> None:
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    packages = re.search(r"^packages = \[(.*)\]", pyproject, re.MULTILINE)
+    assert packages is not None
+    tops = {name.split(".")[0] for name in re.findall(r'"([^"]+)"', packages[1])}
+    assert rules[0] == "*"
+    assert tops <= {rule[1:] for rule in rules if rule.startswith("!")}
