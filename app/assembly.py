@@ -8,7 +8,7 @@ from torch import Tensor
 
 from app.firewall import Firewall
 from app.settings import DetectorName, Settings
-from detectors.base import Access, AccessError, Detector
+from detectors.base import Access, AccessError, Detector, UnsupportedNetwork
 from detectors.engine import build_engine
 from detectors.ibd_psc import IbdPsc
 from detectors.profile import Profile
@@ -42,20 +42,29 @@ def build_firewall(settings: Settings) -> Firewall:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one. Raises `ValueError` for a device that torch does not know."""
+    """`auto` is CUDA where there is one. Raises `ValueError` for a device that cannot be used here."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(
-            f"device must be `auto` or a torch device such as cpu or cuda:0, not {name!r}"
-        ) from error
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # an unknown name, and one this machine lacks
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used, try auto or cpu: {reason}") from error
+    return device
 
 
 def build_detectors(classifier: Classifier, settings: Settings) -> Sequence[Detector]:
     """The detectors in the order of the settings. Raises `DetectorError`."""
-    return [_build(name, classifier, settings) for name in settings.detectors]
+    return [_build_or_say(name, classifier, settings) for name in settings.detectors]
+
+
+def _build_or_say(name: DetectorName, classifier: Classifier, settings: Settings) -> Detector:
+    try:
+        return _build(name, classifier, settings)
+    except UnsupportedNetwork as error:
+        others = ",".join(other for other in settings.detectors if other != name) or "profile,spc"
+        raise UnsupportedNetwork(f"{error} (TRIGGERWALL_DETECTORS={others})") from error
 
 
 def _build(name: DetectorName, classifier: Classifier, settings: Settings) -> Detector:

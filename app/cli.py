@@ -1,8 +1,8 @@
 """The `triggerwall` command.
 
 Exit codes: 0 all is well; 1 it worked, and the news is bad (an image rejected, flagged or unreadable; a
-calibration without power; a demo that failed); 2 what was asked for is wrong (a bundle, a setting, a
-file); 3 the gateway cannot be reached or answered with a problem.
+calibration without power or at odds with its labels; a demo that failed); 2 what was asked for is wrong
+(a bundle, a setting, a file); 3 the gateway cannot be reached or answered with a problem.
 """
 
 import json
@@ -29,7 +29,7 @@ from rich.progress import (
 from app.client import Advance, ClientError, GatewayClient, image_files
 from app.inspection import inspect_bundle
 from app.main import create_app
-from app.settings import Settings, SettingsError
+from app.settings import Settings, SettingsError, unknown_variables
 from app.store import StoreError
 from app.tables import calibration_table, classes_table, facts_table, results_table
 from bench.cli import app as bench_app
@@ -53,6 +53,7 @@ Key = Annotated[str | None, typer.Option(envvar="TRIGGERWALL_ADMIN_KEY", help="T
 AsJson = Annotated[bool, typer.Option("--json", help="Print the gateway's answer as JSON.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
 IMAGES_PER_REQUEST = 32
+KEEP_ALIVE_S = 75  # longer than the proxies before it keep an idle connection
 
 
 def main() -> None:
@@ -96,6 +97,8 @@ def serve(
         logging.basicConfig(
             level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
+        for name in unknown_variables():
+            logging.getLogger("triggerwall").warning("%s is no setting: is it misspelt?", name)
         service = create_app(settings)
     uvicorn.run(
         service,
@@ -104,6 +107,7 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
     )
 
 
@@ -141,7 +145,9 @@ def calibrate(
             print(json.dumps(report, indent=2))
         else:
             print_report(report)
-    if all(part["power"].startswith("none") for part in report["detectors"]):
+    accuracy = report["benign_accuracy"]
+    powerless = all(part["power"].startswith("none") for part in report["detectors"])
+    if powerless or (accuracy is not None and accuracy < 0.5):
         raise typer.Exit(NEWS)
 
 
@@ -151,7 +157,16 @@ def print_report(report: dict[str, Any]) -> None:
         f"calibration [bold]{report['id']}[/] of {report['model']['name']} {report['model']['version']}: "
         f"{report['images']} {labels} images, false-positive budget {report['alpha']:.2%}"
     )
-    console.print(calibration_table(report), classes_table(report, None))
+    if report["benign_accuracy"] is not None:
+        console.print(f"The classifier agrees with {report['benign_accuracy']:.2%} of the labels.")
+    for part in report["detectors"]:
+        if "sink" in part["fit"]:
+            sink = part["fit"]["sink"]
+            console.print(
+                f"Amplified (k = {part['fit']['k']}), {sink['share']:.0%} of benign predictions collapse "
+                f"into label {sink['label']}."
+            )
+    console.print(calibration_table(report), classes_table(report))
     for warning in report["warnings"]:
         console.print(f"[yellow]note:[/] {warning}")
 

@@ -69,7 +69,10 @@ class GatewayClient:
         return self._request("GET", "/info")
 
     def classify(self, paths: Sequence[Path], *, full: bool = False) -> list[dict[str, Any]]:
-        """The results of the images in `paths`, in order, by one request. Raises `ClientError`."""
+        """The results of the images in `paths`, in order, by one request.
+
+        Raises `ClientError`, and `ValueError` for a file that cannot be read.
+        """
         with contextlib.ExitStack() as stack:
             parts = [("images", (path.name, stack.enter_context(_open(path)))) for path in paths]
             answer = self._request(
@@ -113,7 +116,7 @@ def _open(path: Path) -> IO[bytes]:
     try:
         return path.open("rb")
     except OSError as error:
-        raise ClientError(f"{path} cannot be read: {error.strerror}") from error
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
 
 
 @contextlib.contextmanager
@@ -124,7 +127,7 @@ def _as_archive(source: Path) -> Iterator[Path]:
         return
     files = image_files([source])
     if not files:
-        raise ClientError(f"{source} holds no images")
+        raise ValueError(f"{source} holds no images")
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"{source.name or 'images'}.zip"
         with zipfile.ZipFile(path, "w") as archive:

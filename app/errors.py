@@ -17,8 +17,9 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from app.archive import ArchiveError
@@ -28,7 +29,7 @@ from app.firewall import NotCalibrated
 from app.forms import FormError, TooManyParts
 from app.images import EmptyImage, ImageError, OversizedImage, UnreadableImage, UnsupportedImage
 from app.labels import LabelError
-from app.middleware import BodyTooLarge
+from app.middleware import CLIENT_GONE, BodyTooLarge
 from app.store import StoreError, UnknownCalibration
 from detectors.base import CalibrationError, DetectorError
 from models.errors import ModelError
@@ -134,6 +135,7 @@ def register(app: FastAPI) -> None:
     """Answer every exception of the table, and the framework's own, as problems."""
     for cls in KINDS:
         app.add_exception_handler(cls, _known)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(RequestValidationError, _invalid)
 
@@ -148,6 +150,11 @@ def _known(request: Request, error: Exception) -> JSONResponse:
     kind = kind_of(error)
     extra = {"part": part} if (part := getattr(error, "part", None)) is not None else {}
     return _problem(request, kind, str(error) if kind.told else UNTOLD, extra, _headers(error))
+
+
+def _gone(_: Request, __: Exception) -> Response:
+    """Nobody is left to answer; 499 is what nginx calls it. Not a fault of the gateway's."""
+    return Response(status_code=CLIENT_GONE)
 
 
 def _headers(error: Exception) -> dict[str, str]:

@@ -5,6 +5,7 @@ batch is judged by one calibration from its first image to its last.
 """
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from detectors.calibration import (
     Conditioning,
     DetectorCalibration,
     calibrate,
+    images_needed,
 )
 from detectors.report import blind_labels
 from models.base import Classifier
@@ -218,7 +220,9 @@ class Firewall:
     def _score(base: BasePass, watch: Watch, full: bool) -> tuple[Tensor, Tensor, Tensor]:
         thresholds = watch.thresholds[base.labels]
         scores = watch.scorer.score(base, None if full else thresholds)
-        return scores.values, thresholds, scores.exact.double()
+        # argmax of a row that is not a number is label 0, and it agrees with itself: such a row has no score.
+        values = scores.values.masked_fill(base.logits.isnan().any(1), math.nan)
+        return values, thresholds, scores.exact.double()
 
     def _inspection(self, row: Sequence[float], watches: Sequence[Watch]) -> Inspection:
         label, confidence = int(row[0]), row[1]
@@ -257,6 +261,11 @@ class Firewall:
         saturated on this model rejects nothing, and so spends nothing.
         """
         share = alpha / len(self.detectors)
+        if len(sample) < images_needed(share):
+            raise CalibrationError(
+                f"{len(sample)} benign images are too few: a false-positive budget of {alpha:g}, split among "
+                f"{len(self.detectors)} detectors, takes {images_needed(share)}; send more, or raise alpha"
+            )
         parts = {d.name: calibrate(d, sample, share, self.conditioning) for d in self.detectors}
         able = [
             d for d in self.detectors if len(blind_labels(d, parts[d.name])) < self.classifier.num_classes

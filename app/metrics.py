@@ -4,6 +4,7 @@ No label value comes from a request: routes are templates; methods, verdicts and
 fixed sets.
 """
 
+import math
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -28,7 +29,35 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-SCORES = (-5, -2, -1, -0.5, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1, 2, 5, 10)
+SCORES = (
+    -5,
+    -2,
+    -1,
+    -0.5,
+    0,
+    0.1,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+    0.8,
+    0.9,
+    0.95,
+    0.99,
+    0.999,
+    1,
+    2,
+    5,
+    10,
+    20,
+    50,
+    100,
+    200,
+    500,
+    1000,
+)
 P_VALUES = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
@@ -67,7 +96,7 @@ class Metrics:
             ["detector"], buckets=SCORES, **ours,
         )  # fmt: skip
         self._p_values = Histogram(
-            "detection_p_value", "Conformal p-values.", ["detector"], buckets=P_VALUES, **ours
+            "detection_p_value", "Conformal p-values of exact scores.", ["detector"], buckets=P_VALUES, **ours
         )
         self._batch_images = Histogram("batch_images", "Images in a device batch.", buckets=IMAGES, **ours)
         self._queue_seconds = Histogram(
@@ -129,8 +158,9 @@ class Metrics:
         self._verdicts.labels(verdict).inc()
         for found in detections:
             self._detections.labels(found.detector, str(found.suspicious).lower()).inc()
-            self._scores.labels(found.detector).observe(found.score)
-            if found.p_value is not None:
+            if math.isfinite(found.score):  # one NaN would make the sum NaN for ever
+                self._scores.labels(found.detector).observe(found.score)
+            if found.p_value is not None and found.exact:
                 self._p_values.labels(found.detector).observe(found.p_value)
 
     def batch(self, images: int, waited: Iterable[float]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.metrics import Metrics
 
-__all__ = ["BodyLimit", "BodyTooLarge", "RequestContext"]
+__all__ = ["CLIENT_GONE", "BodyLimit", "BodyTooLarge", "RequestContext"]
 
 log = logging.getLogger("triggerwall.http")
 

@@ -22,7 +22,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Detection:
-    """What one detector said of one image. `p_value` is None under the papers' fixed thresholds."""
+    """What one detector said of one image. `p_value` is None where no benign scores are known."""
 
     detector: str
     score: float

@@ -8,7 +8,7 @@ import numpy as np
 
 from app.firewall import CalibrationContent, Firewall
 from detectors.base import Integers
-from detectors.calibration import BenignSample
+from detectors.calibration import BenignSample, smallest_alpha
 from detectors.report import detector_report
 
 __all__ = ["Skipped", "calibration_report"]
@@ -29,12 +29,14 @@ def calibration_report(
 ) -> dict[str, Any]:
     """JSON. Blocking: detectors are scored again on the whole sample."""
     parts = {part.detector: part for part in content.parts}
-    detectors = [detector_report(d, parts[d.name], sample) for d in firewall.detectors]
+    fixed = firewall.thresholds == "fixed"
+    detectors = [detector_report(d, parts[d.name], sample, fixed=fixed) for d in firewall.detectors]
     info = firewall.classifier.info
     return {
         "model": {"name": info.name, "version": info.version, "digest": info.digest},
         "alpha": content.alpha,
         "images": content.images,
+        "smallest_alpha": smallest_alpha(content.images) * len(detectors),
         "labelled": content.labelled,
         "benign_accuracy": benign_accuracy(sample),
         "conditioning": content.conditioning,
@@ -54,7 +56,9 @@ def sample_warnings(sample: BenignSample, classes: int, skipped: Sequence[Skippe
     """Sentences about the images themselves."""
     sentences = []
     if skipped:
-        sentences.append(f"{len(skipped)} images could not be read and were left out")
+        sentences.append(
+            f"{len(skipped)} image{'' if len(skipped) == 1 else 's'} could not be read and were left out"
+        )
     missing = absent(sample.predicted, classes)
     if missing:
         sentences.append(
@@ -75,7 +79,13 @@ def sample_warnings(sample: BenignSample, classes: int, skipped: Sequence[Skippe
 
 def detector_warnings(detectors: Sequence[dict[str, Any]]) -> list[str]:
     """Sentences about what the detectors can and cannot do."""
-    notes = [f"{each['detector']}: {note}" for each in detectors for note in each["fit"].get("notes", [])]
+    notes = [
+        f"{each['detector']}: the fixed threshold is enforced and rejects {each['achieved_fpr']:.1%} of "
+        "these benign images; no budget applies"
+        for each in detectors
+        if each["thresholds"] == "fixed"
+    ]
+    notes += [f"{each['detector']}: {note}" for each in detectors for note in each["fit"].get("notes", [])]
     weak = [each for each in detectors if each["blind_labels"]]
     return notes + [f"the power of {each['detector']} is {each['power']}" for each in weak]
 

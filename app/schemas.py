@@ -45,6 +45,7 @@ class ProblemBody(BaseModel):
 class ImageProblem(BaseModel):
     """Why one image of a request has no result; the other images do."""
 
+    part: str = Field(description="The image's place in the request: images[0] is the first.")
     type: str
     title: str
     status: int
@@ -160,6 +161,7 @@ class CalibrationReport(CalibrationBody):
     """What a calibration buys on this model, per detector and class."""
 
     labelled: bool
+    smallest_alpha: float = Field(description="Smallest budget that so many images support.")
     benign_accuracy: float | None = Field(description="Share of labelled benign images classified rightly.")
     conditioning: str
     detectors: list[dict[str, Any]]

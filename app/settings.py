@@ -5,6 +5,7 @@ Flags (keyword arguments) win over `TRIGGERWALL_*` environment variables, those 
 """
 
 import ipaddress
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -21,7 +22,7 @@ from pydantic_settings import (
 
 from app.policy import Mode
 
-__all__ = ["DetectorName", "ImageFormat", "Settings", "SettingsError"]
+__all__ = ["DetectorName", "ImageFormat", "Settings", "SettingsError", "unknown_variables"]
 
 DetectorName = Literal["profile", "psc", "spc", "nspc"]
 ImageFormat = Literal["PNG", "JPEG", "WEBP", "BMP", "PPM", "GIF", "TIFF"]
@@ -158,8 +159,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if any(not scale > 0 for scale in self.spc_scales):
-            raise ValueError("spc_scales must be greater than 0")
+        if not all(0 < scale < math.inf for scale in self.spc_scales):
+            raise ValueError("spc_scales must be finite numbers greater than 0")
         if len(set(self.detectors)) < len(self.detectors):
             raise ValueError("detectors names one twice")
         if self.max_images > self.batch_images:
@@ -204,3 +205,12 @@ def _read_file(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SettingsError(f"the configuration file {path} must hold `name: value` lines")
     return content
+
+
+def unknown_variables() -> list[str]:
+    """`TRIGGERWALL_*` variables that set nothing: most likely misspelt ones."""
+    prefix = "TRIGGERWALL_"
+    known = {prefix + name.upper() for name in Settings.model_fields} | {prefix + "URL"}  # the client's
+    return sorted(
+        name for name in os.environ if name.upper().startswith(prefix) and name.upper() not in known
+    )

@@ -61,20 +61,21 @@ def calibration_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def classes_table(report: Mapping[str, Any], names: Sequence[str] | None) -> Table:
-    """One line per predicted class, with every detector's threshold."""
+def classes_table(report: Mapping[str, Any]) -> Table:
+    """One line per predicted class, with every detector's threshold and false-positive rate."""
     parts = report["detectors"]
-    table = Table("predicted class", "images", *[f"{p['detector']} threshold" for p in parts])
+    table = Table("predicted class", "images", *[f"{p['detector']}: threshold, FPR" for p in parts])
     for rows in zip(*[part["classes"] for part in parts], strict=True):
-        label = rows[0]["label"]
-        name = names[label] if names else str(label)
-        table.add_row(name, str(rows[0]["images"]), *[_number(row["threshold"]) for row in rows])
+        cells = [f"{_number(row['threshold'])}, {_number(row['achieved_fpr'], '{:.1%}')}" for row in rows]
+        table.add_row(str(rows[0]["label"]), str(rows[0]["images"]), *cells)
     return table
 
 
 def facts_table(facts: Sequence[tuple[str, str]]) -> Table:
     """Facts about a bundle, as (what, value)."""
     table = Table(show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")  # a digest is there to be copied
     for what, value in facts:
         table.add_row(what, value)
     return table

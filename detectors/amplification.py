@@ -74,7 +74,7 @@ def batch_norm_order(network: nn.Module, example: Tensor) -> list[str]:
             handle.remove()
     if not order:
         raise UnsupportedNetwork(
-            "IBD-PSC amplifies BatchNorm layers and this network has none; guard it with SCALE-UP instead"
+            "IBD-PSC amplifies BatchNorm layers and this network has none; guard it with the other detectors"
         )
     for name in order:
         if layers[name].running_mean is None:

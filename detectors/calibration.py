@@ -169,12 +169,32 @@ def group_by_label(scores: Floats, predicted: Integers, alpha: float) -> tuple[G
             gathered = 0
         small[-1].append(int(labels[position]))
         gathered += int(counts[position])
-    if gathered < needed:  # too few even together: join the group before, or else use the pooled scores
+    if gathered < needed:
         rest = small.pop()
-        if small:
-            small[-1] += rest
+        _join_nearest(groups, small, rest, dict(zip(labels.tolist(), means.tolist(), strict=True)))
     groups += small
     return tuple(Group(tuple(sorted(g)), np.sort(scores[np.isin(predicted, g)])) for g in groups)
+
+
+def _join_nearest(
+    large: list[list[int]], small: list[list[int]], rest: list[int], means: Mapping[int, float]
+) -> None:
+    """Put labels that are too few even together into the group with the nearest mean score.
+
+    Judged by all scores instead, they would spend the whole budget once more, on top of what the other
+    groups spend within themselves. Where there is no other group, they are one.
+    """
+    if not rest:
+        return
+    groups = [*large, *small]
+    if not groups:
+        small.append(rest)
+        return
+
+    def mean(group: Sequence[int]) -> float:
+        return float(np.mean([means[label] for label in group]))
+
+    min(groups, key=lambda group: abs(mean(group) - mean(rest))).extend(rest)
 
 
 def calibrate(

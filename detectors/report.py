@@ -25,10 +25,10 @@ def wilson_interval(hits: int, count: int, z: float = 1.96) -> tuple[float, floa
 
 
 def blind_labels(detector: Detector, part: DetectorCalibration) -> npt.NDArray[np.int64]:
-    """Labels whose threshold lies at the largest possible score: nothing predicted as such a label can
-    ever be rejected."""
+    """Labels whose threshold is the largest possible score: nothing predicted as such a label can ever be
+    rejected, benign or not."""
     maxima = detector.maxima(part.fit)
-    return np.flatnonzero(part.thresholds(len(maxima)) >= maxima - SATURATED)
+    return np.flatnonzero(part.thresholds(len(maxima)) >= maxima)
 
 
 def leave_one_out_rejections(
@@ -48,19 +48,27 @@ def leave_one_out_rejections(
     return rejected
 
 
-def detector_report(detector: Detector, part: DetectorCalibration, sample: BenignSample) -> dict[str, Any]:
-    """Everything an operator should know about one calibrated detector; JSON."""
+def detector_report(
+    detector: Detector, part: DetectorCalibration, sample: BenignSample, *, fixed: bool = False
+) -> dict[str, Any]:
+    """Everything an operator should know about one calibrated detector; JSON. With `fixed` the paper's own
+    threshold is enforced and reported on, which keeps no budget."""
     scores = cross_scores(detector, sample)
     maxima = detector.maxima(part.fit)
-    thresholds = part.thresholds(len(maxima))
-    above = leave_one_out_rejections(part, scores, sample.predicted)
+    if fixed:
+        thresholds = detector.fixed_thresholds(part.fit)
+        above = scores > thresholds[sample.predicted]
+    else:
+        thresholds = part.thresholds(len(maxima))
+        above = leave_one_out_rejections(part, scores, sample.predicted)
     saturated = scores >= maxima[sample.predicted] - SATURATED
-    blind = blind_labels(detector, part)
+    blind = np.flatnonzero(thresholds >= maxima - SATURATED)
     low, high = wilson_interval(int(above.sum()), len(sample))
     return {
         "detector": detector.name,
         "settings": detector.settings(),
         "fit": dict(part.fit),
+        "thresholds": "fixed" if fixed else "conformal",
         "alpha": part.alpha,
         "smallest_alpha": smallest_alpha(len(sample)),
         "achieved_fpr": float(above.mean()),

@@ -7,6 +7,7 @@ A triggered image keeps its label when its pixels are multiplied; a benign one u
 Scaling happens in pixel space, before the classifier's own normalisation. Needs labels only.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,7 +67,7 @@ class ScaleUp:
         self, classifier: Classifier, scales: Sequence[float] = PAPER_SCALES, *, normalised: bool = False
     ) -> None:
         """`scales` are pixel multipliers, each > 0. Raises `InputError`."""
-        if not scales or any(not scale > 0 for scale in scales):
+        if not scales or not all(0 < scale < math.inf for scale in scales):
             raise InputError(f"scales must be numbers greater than 0, not {list(scales)}")
         self.classifier = classifier
         self.scales = tuple(float(scale) for scale in scales)
@@ -85,9 +86,10 @@ class ScaleUp:
         """(R, len(which)): 1 where the image keeps its label under the scale. One batch for all."""
         images = base.images if rows is None else base.images[rows]
         labels = base.labels if rows is None else base.labels[rows]
-        scaled = scaled_copies(images, [self.scales[number] for number in which])
-        predicted = self.classifier.logits(scaled).argmax(1).view(len(which), -1)
-        return (predicted == labels).T.float()
+        logits = self.classifier.logits(scaled_copies(images, [self.scales[number] for number in which]))
+        # An answer that is not a number counts as agreement, the suspicious side: it must clear nobody.
+        agrees = (logits.argmax(1) == labels.repeat(len(which))) | logits.isnan().any(1)
+        return agrees.view(len(which), -1).T.float()
 
     def fit(self, evidence: Floats, predicted: Integers, labels: Integers | None) -> Fit:
         """The per-class statistics of benign SPC, which NSPC uses; SPC itself learns nothing."""

@@ -65,7 +65,7 @@ async def classify(
         model=ModelBody(name=gateway.info.name, version=gateway.info.version),
         calibration=judgement.calibration,
         mode=gateway.firewall.mode,
-        results=[_result(gateway, each) for each in judgement.results],
+        results=[_result(gateway, each, place) for place, each in enumerate(judgement.results)],
     )
 
 
@@ -96,10 +96,12 @@ def _image(form: Form, part: Part) -> bytes | ImageError:
     return UnsupportedImage("the part's Content-Type does not say that it is an image")
 
 
-def _result(gateway: Gateway, outcome: Inspection | ImageError) -> ResultBody:
+def _result(gateway: Gateway, outcome: Inspection | ImageError, place: int) -> ResultBody:
     if isinstance(outcome, Inspection):
         return ResultBody.of(outcome, gateway.info)
     kind = kind_of(outcome)
     gateway.metrics.image_error(kind.slug)
-    problem = ImageProblem(type=kind.type, title=kind.title, status=kind.status, detail=str(outcome))
+    problem = ImageProblem(
+        part=f"images[{place}]", type=kind.type, title=kind.title, status=kind.status, detail=str(outcome)
+    )
     return ResultBody(verdict=None, prediction=None, detections=[], error=problem)

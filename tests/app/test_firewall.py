@@ -104,3 +104,18 @@ def test_stages_are_timed(firewall: Firewall) -> None:
     firewall.inspect(batch(2))
     assert [stage for stage, _ in seen] == ["predict", "detect"]
     assert all(0 <= seconds < 60 for _, seconds in seen)
+
+
+@pytest.mark.parametrize("name", ["profile", "psc", "spc", "nspc"])
+def test_a_network_that_answers_with_nothing_but_nan_clears_nobody(
+    make_settings: MakeSettings, name: str
+) -> None:
+    """argmax of NaN is label 0, and agrees with itself under every scale."""
+    firewall = build_firewall(make_settings(detectors=(name,), psc_n=2))
+    content = firewall.calibrate(sample_of(firewall), 0.2)
+    firewall.enforce(firewall.prepare("c", content))
+    assert any(each.verdict is Verdict.ACCEPTED for each in firewall.inspect(batch(40))[1])
+    for parameter in firewall.classifier.network.parameters():
+        parameter.fill_(float("nan"))
+    for full in (False, True):
+        assert {each.verdict for each in firewall.inspect(batch(40), full=full)[1]} == {Verdict.REJECTED}

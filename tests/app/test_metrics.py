@@ -35,7 +35,10 @@ def busy() -> Metrics:
     metrics.problem("not-calibrated")
     metrics.images(2)
     metrics.image_error("empty-image")
-    metrics.judged(Verdict.REJECTED, [Detection("psc", 0.97, 0.9, 0.004, True, False)])
+    metrics.judged(
+        Verdict.REJECTED,
+        [Detection("psc", 0.97, 0.9, 0.004, True, True), Detection("spc", 0.6, 0.8, 0.3, False, False)],
+    )
     metrics.batch(2, [0.001, 0.002])
     metrics.stage("decode", 0.001)
     return metrics
@@ -54,6 +57,7 @@ def test_values() -> None:
     assert sample(metrics, "triggerwall_detections_total", detector="psc", suspicious="true") == 1
     assert sample(metrics, "triggerwall_detection_p_value_bucket", detector="psc", le="0.005") == 1
     assert sample(metrics, "triggerwall_detection_p_value_bucket", detector="psc", le="0.0025") == 0
+    assert sample(metrics, "triggerwall_detection_p_value_count", detector="spc") is None  # a bound
     assert sample(metrics, "triggerwall_detection_score_bucket", detector="psc", le="0.95") == 0
     assert sample(metrics, "triggerwall_queue_duration_seconds_count") == 2
     assert sample(metrics, "triggerwall_batch_images_sum") == 2

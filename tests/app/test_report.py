@@ -35,11 +35,24 @@ def test_images_that_were_left_out() -> None:
 
 
 def test_detectors_without_power_and_their_notes() -> None:
+    conformal = {"thresholds": "conformal"}
     reports = [
-        {"detector": "psc", "fit": {"notes": ["k lowered"]}, "blind_labels": [], "power": "has power"},
-        {"detector": "spc", "fit": {}, "blind_labels": [0], "power": "none: saturated"},
+        {
+            "detector": "psc",
+            "fit": {"notes": ["k lowered"]},
+            "blind_labels": [],
+            "power": "has power",
+            **conformal,
+        },
+        {"detector": "spc", "fit": {}, "blind_labels": [0], "power": "none: saturated", **conformal},
     ]
     assert detector_warnings(reports) == ["psc: k lowered", "the power of spc is none: saturated"]
+
+
+def test_a_fixed_threshold_is_not_reported_as_a_kept_budget() -> None:
+    report = {"detector": "psc", "fit": {}, "blind_labels": [], "power": "", "thresholds": "fixed"}
+    (sentence,) = detector_warnings([{**report, "achieved_fpr": 0.182}])
+    assert "rejects 18.2% of these benign images; no budget applies" in sentence
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_the_sink_is_what_predictions_collapse_into() -> None:
 
 def test_start_up_errors_say_what_to_do() -> None:
     plain = nn.Sequential(nn.Flatten(), nn.Linear(9, 4))
-    with pytest.raises(UnsupportedNetwork, match="SCALE-UP"):
+    with pytest.raises(UnsupportedNetwork, match="other detectors"):
         IbdPsc(Network(plain, 4), IMAGES[:2])
     blind = Network(bn_chain(), 4)
     blind.network = None

@@ -80,7 +80,7 @@ def test_a_calibration_class_with_one_image(client: TestClient) -> None:
 def test_fewer_images_than_alpha_needs(client: TestClient) -> None:
     answer = client.post("/calibrate", files=form(pngs(40), alpha="0.01"))
     assert (answer.status_code, slug(answer)) == (422, "calibration-refused")
-    assert "send at least 99 images" in answer.json()["detail"]
+    assert "takes 99; send more" in answer.json()["detail"]
     assert client.get("/readyz").status_code == 503
     assert client.get("/calibrations").json()["calibrations"] == []
 

@@ -177,7 +177,7 @@ def test_bad_parts_get_an_error_and_the_others_an_answer(make_client: MakeClient
         assert result["detections"] == []
         assert result["error"]["status"] == status
         assert result["error"]["type"] == f"urn:triggerwall:problem:{kind}"
-        assert set(result["error"]) == {"type", "title", "status", "detail"}
+        assert set(result["error"]) == {"part", "type", "title", "status", "detail"}
     alone = client.post("/classify", content=good[1], headers=PNG).json()["results"][0]
     assert results[-1]["prediction"]["label"] == alone["prediction"]["label"]
     assert "error" not in results[-1]
