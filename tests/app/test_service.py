@@ -128,3 +128,22 @@ def test_sigterm_answers_what_was_accepted(kept: dict[str, object]) -> None:
         service.stop()
         client.join()
     assert statuses == [200]
+
+
+def test_a_client_that_goes_away_in_the_middle_is_no_error_of_ours(kept: dict[str, object]) -> None:
+    with Service(**kept) as service:
+        host, port = service.url.removeprefix("http://").split(":")
+        for _ in range(3):
+            with socket.create_connection((host, int(port))) as connection:
+                connection.sendall(
+                    b"POST /calibrate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 900\r\n"
+                    b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x"
+                )
+                time.sleep(0.1)
+        for _ in range(100):
+            text = service.http.get("/metrics").text
+            if 'status="499"} 3.0' in text:
+                break
+            time.sleep(0.05)
+        assert 'route="/calibrate",status="499"} 3.0' in text
+        assert "internal-error" not in text
