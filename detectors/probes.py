@@ -16,14 +16,18 @@ from torch.nn import functional as F
 __all__ = ["PROBES", "Probe"]
 
 NOISE_SEED = 20240229
+NOISE = 0.06  # standard deviation, in pixel units of [0, 1]
+DEGREES = 12
+SHRUNK = 0.75
 
 
 @dataclass(frozen=True)
 class Probe:
     """`apply`: images (B, C, H, W) in [0, 1] → changed images of the same shape and range, on the same
-    device. Costs one forward pass."""
+    device. Costs one forward pass. A calibration is bound to `strength`: another one is another probe."""
 
     name: str
+    strength: str
     apply: Callable[[Tensor], Tensor]
 
 
@@ -48,7 +52,7 @@ def shift(images: Tensor) -> Tensor:
     return padded[..., :height, :width]
 
 
-def rotate(images: Tensor, degrees: float = 12) -> Tensor:
+def rotate(images: Tensor, degrees: float = DEGREES) -> Tensor:
     """A rotation about the middle, bilinear, edges repeated."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     height, width = images.shape[-2:]
@@ -61,16 +65,23 @@ def rotate(images: Tensor, degrees: float = 12) -> Tensor:
 def shrink(images: Tensor) -> Tensor:
     """Three quarters of the size and back, bilinear: fine detail is lost."""
     height, width = images.shape[-2:]
-    small = (max(1, round(height * 0.75)), max(1, round(width * 0.75)))
+    small = (max(1, round(height * SHRUNK)), max(1, round(width * SHRUNK)))
     less = F.interpolate(images, small, mode="bilinear", align_corners=False, antialias=True)
     return F.interpolate(less, (height, width), mode="bilinear", align_corners=False)
 
 
-def noise(images: Tensor, strength: float = 0.06) -> Tensor:
+def noise(images: Tensor) -> Tensor:
     """One fixed pattern of Gaussian noise added to every image, clipped to [0, 1]."""
     generator = torch.Generator().manual_seed(NOISE_SEED)
-    pattern = torch.randn(images.shape[1:], generator=generator).to(images) * strength
+    pattern = torch.randn(images.shape[1:], generator=generator).to(images) * NOISE
     return (images + pattern).clamp(0, 1)
 
 
-PROBES = tuple(Probe(f.__name__, f) for f in (flip, blur, shift, rotate, shrink, noise))
+PROBES = (
+    Probe("flip", "left and right", flip),
+    Probe("blur", "3×3 binomial", blur),
+    Probe("shift", "1/16 of the side", shift),
+    Probe("rotate", f"{DEGREES} degrees", rotate),
+    Probe("shrink", f"to {SHRUNK}", shrink),
+    Probe("noise", f"{NOISE} of seed {NOISE_SEED}", noise),
+)

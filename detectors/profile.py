@@ -76,7 +76,7 @@ class Profile:
         self.classifier, self.probes = classifier, tuple(probes)
 
     def settings(self) -> dict[str, Any]:
-        return {"probes": [probe.name for probe in self.probes]}
+        return {"probes": {probe.name: probe.strength for probe in self.probes}}
 
     def measure(self, images: Tensor) -> Tensor:
         return self.features(BasePass.of(images, self.classifier.logits(images)))

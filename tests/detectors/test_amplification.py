@@ -81,7 +81,7 @@ def test_exactly_the_last_layers_are_amplified(count: int) -> None:
     network = nn.Sequential(*(affine_line(2.0, 1.0) for _ in range(3)))
     order = batch_norm_order(network, torch.rand(1, 2))
     variant = amplify(network, order[-count:], 3.0)
-    gammas = [float(variant.get_submodule(name).weight[0]) for name in order]
+    gammas = [variant.get_submodule(name).weight[0].item() for name in order]
     assert gammas == [2.0] * (3 - count) + [6.0] * count
     assert [network.get_submodule(name).weight.detach()[0].item() for name in order] == [2.0] * 3
 

@@ -92,9 +92,9 @@ def test_a_class_without_images_and_no_spread_at_all_stay_finite() -> None:
 def test_settings_errors_and_needs() -> None:
     classifier = Network(Brightness(), 3)
     assert not Access.LABELS.grants(Profile.needs)
-    assert Profile(classifier).settings() == {
-        "probes": ["flip", "blur", "shift", "rotate", "shrink", "noise"]
-    }
+    probes = Profile(classifier).settings()["probes"]
+    assert list(probes) == ["flip", "blur", "shift", "rotate", "shrink", "noise"]
+    assert probes["rotate"] == "12 degrees"
     with pytest.raises(InputError):
         Profile(classifier, [])
     with pytest.raises(CalibrationError):
