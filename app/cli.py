@@ -16,6 +16,7 @@ import typer
 import uvicorn
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -168,7 +169,7 @@ def print_report(report: dict[str, Any]) -> None:
             )
     console.print(calibration_table(report), classes_table(report))
     for warning in report["warnings"]:
-        console.print(f"[yellow]note:[/] {warning}")
+        console.print(f"[yellow]note:[/] {escape(warning)}")
 
 
 @app.command()

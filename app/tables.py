@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 __all__ = ["calibration_table", "classes_table", "facts_table", "results_table"]
@@ -15,10 +16,12 @@ def results_table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
     table = Table("image", "verdict", "prediction", "detectors (score, threshold, p)")
     for file, result in rows:
         if result.get("error"):
-            table.add_row(file, "[magenta]unreadable", "", result["error"]["detail"])
+            table.add_row(escape(file), "[magenta]unreadable", "", escape(result["error"]["detail"]))
             continue
         verdict = result["verdict"]
-        table.add_row(file, f"[{COLOURS[verdict]}]{verdict}", _prediction(result), _detections(result))
+        table.add_row(
+            escape(file), f"[{COLOURS[verdict]}]{verdict}", _prediction(result), _detections(result)
+        )
     return table
 
 
@@ -27,7 +30,7 @@ def _prediction(result: Mapping[str, Any]) -> str:
     if prediction is None:
         return "withheld"
     confidence = prediction["confidence"]
-    name = prediction["name"] or str(prediction["label"])
+    name = escape(prediction["name"] or str(prediction["label"]))
     return name if confidence is None else f"{name} ({confidence:.3f})"
 
 
