@@ -65,9 +65,6 @@ class GatewayClient:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.http.close()
 
-    def info(self) -> dict[str, Any]:
-        return self._request("GET", "/info")
-
     def classify(self, paths: Sequence[Path], *, full: bool = False) -> list[dict[str, Any]]:
         """The results of the images in `paths`, in order, by one request.
 

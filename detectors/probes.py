@@ -8,6 +8,7 @@ deterministic: there is nothing that a caller could draw again until it suits hi
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -31,6 +32,33 @@ class Probe:
     apply: Callable[[Tensor], Tensor]
 
 
+# What the probes need besides the images depends on their shape alone: it is made once and stays on the
+# device, since making it for every batch would copy it there for every batch.
+
+
+@lru_cache(maxsize=16)
+def binomial(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(3, 3): the product of (1 2 1)/4 with itself."""
+    line = torch.tensor([0.25, 0.5, 0.25])
+    return (line[:, None] * line[None, :]).to(device, dtype)
+
+
+@lru_cache(maxsize=16)
+def rotation_grid(shape: torch.Size, degrees: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(1, H, W, 2): where each pixel of a rotated image (C, H, W) comes from."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    height, width = shape[-2:]
+    matrix = torch.tensor([[[cosine, -sine * height / width, 0.0], [sine * width / height, cosine, 0.0]]])
+    return F.affine_grid(matrix, [1, *shape], align_corners=False).to(device, dtype)
+
+
+@lru_cache(maxsize=16)
+def noise_pattern(shape: torch.Size, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(C, H, W): the one pattern of noise."""
+    generator = torch.Generator().manual_seed(NOISE_SEED)
+    return torch.randn(shape, generator=generator).mul(NOISE).to(device, dtype)
+
+
 def flip(images: Tensor) -> Tensor:
     """Left and right exchanged."""
     return images.flip(-1)
@@ -39,8 +67,7 @@ def flip(images: Tensor) -> Tensor:
 def blur(images: Tensor) -> Tensor:
     """A binomial 3×3 blur, (1 2 1)/4 along either axis, edges repeated."""
     channels = images.shape[1]
-    line = torch.tensor([0.25, 0.5, 0.25], dtype=images.dtype, device=images.device)
-    kernel = (line[:, None] * line[None, :]).expand(channels, 1, 3, 3)
+    kernel = binomial(images.device, images.dtype).expand(channels, 1, 3, 3)
     return F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels)
 
 
@@ -54,11 +81,8 @@ def shift(images: Tensor) -> Tensor:
 
 def rotate(images: Tensor, degrees: float = DEGREES) -> Tensor:
     """A rotation about the middle, bilinear, edges repeated."""
-    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    height, width = images.shape[-2:]
-    matrix = torch.tensor([[cosine, -sine * height / width, 0.0], [sine * width / height, cosine, 0.0]])
-    matrix = matrix.to(images).expand(len(images), 2, 3)
-    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    grid = rotation_grid(images.shape[1:], degrees, images.device, images.dtype)
+    grid = grid.expand(len(images), *grid.shape[1:])
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
@@ -72,9 +96,7 @@ def shrink(images: Tensor) -> Tensor:
 
 def noise(images: Tensor) -> Tensor:
     """One fixed pattern of Gaussian noise added to every image, clipped to [0, 1]."""
-    generator = torch.Generator().manual_seed(NOISE_SEED)
-    pattern = torch.randn(images.shape[1:], generator=generator).to(images) * NOISE
-    return (images + pattern).clamp(0, 1)
+    return (images + noise_pattern(images.shape[1:], images.device, images.dtype)).clamp(0, 1)
 
 
 PROBES = (

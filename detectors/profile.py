@@ -145,6 +145,7 @@ class ProfileScorer:
     def score(self, base: BasePass, thresholds: Tensor | None = None) -> Scores:
         """A distance is known only when all its parts are: every score is exact."""
         features = self.detector.features(base).double()
-        means, whitening = self.means.to(features.device), self.whitening.to(features.device)
-        distances = ((features - means[base.labels]) @ whitening.T).square().sum(1)
+        if self.means.device != features.device:  # once: a scorer serves one device
+            self.means, self.whitening = self.means.to(features.device), self.whitening.to(features.device)
+        distances = ((features - self.means[base.labels]) @ self.whitening.T).square().sum(1)
         return Scores(distances, torch.ones_like(base.labels, dtype=torch.bool))

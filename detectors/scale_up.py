@@ -150,7 +150,9 @@ class ScaleUpScorer:
 
     def score(self, base: BasePass, thresholds: Tensor | None = None) -> Scores:
         device = base.labels.device
-        means, deviations = self.means.to(device)[base.labels], self.deviations.to(device)[base.labels]
+        if self.means.device != device:  # once: a scorer serves one device
+            self.means, self.deviations = self.means.to(device), self.deviations.to(device)
+        means, deviations = self.means[base.labels], self.deviations[base.labels]
         terms = base.terms(("spc", self.detector.scales), len(self.detector.scales))
 
         def evaluate(which: Sequence[int], rows: Tensor | None) -> Tensor:
