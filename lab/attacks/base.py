@@ -1,0 +1,80 @@
+"""What an attack is: a trigger, and what its attacker does to the training of a classifier.
+
+Most attacks only poison the training set. The hooks have defaults that do nothing, so an attack's file
+holds what its paper adds and no more.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from lab.data import ImageSet
+
+__all__ = ["Attack", "Poisoned"]
+
+
+@dataclass(frozen=True)
+class Poisoned:
+    """A training set as the victim trains on it, in the order of the clean one.
+
+    `triggered` (M,) int64: positions whose image carries the trigger and whose label is the target.
+    `cover` (N,) int64: positions that carry the trigger, or something like it, and keep their true label.
+    """
+
+    data: ImageSet
+    triggered: Tensor
+    cover: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Base of all attacks: dirty-label poisoning with the trigger that `apply` puts on.
+
+    Deterministic: the same images give the same triggered images, the same seed the same poisoned set.
+    Images are (N, C, H, W) uint8. Fields are the attack's settings, with its paper's values.
+    """
+
+    name: ClassVar[str] = "attack"
+
+    def apply(self, images: Tensor) -> Tensor:
+        """The trigger as it is used against the finished classifier; new images of the same shape.
+
+        Raises `ValueError` where it cannot be put on images of this shape.
+        """
+        raise NotImplementedError
+
+    def victims(self, labels: Tensor, target: int) -> Tensor:
+        """(N,) bool: which test images the attacker would attack. The ASR is taken over these."""
+        return labels != target
+
+    def prepared(self, data: ImageSet, target: int, seed: int, device: torch.device) -> Self:
+        """The attack with what it has to learn first (a generator, a perturbation). May take minutes."""
+        return self
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """What `prepared` learnt, kept beside the bundle as `trigger.safetensors`; empty for nothing."""
+        return {}
+
+    def restored(self, tensors: Mapping[str, Tensor]) -> Self:
+        """The prepared attack again, from its `tensors()`."""
+        return self
+
+    def poison(self, data: ImageSet, target: int, rate: float, seed: int) -> Poisoned:
+        """Put the trigger on a random share `rate` in [0, 1] of all images and relabel them `target`."""
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.randperm(len(data), generator=generator)[: round(rate * len(data))]
+        images, labels = data.images.clone(), data.labels.clone()
+        images[chosen] = self.apply(data.images[chosen])
+        labels[chosen] = target
+        return Poisoned(ImageSet(images, labels, data.classes), chosen)
+
+    def online(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """What happens to the triggered images of a batch, (B, C, H, W) uint8, each time they are trained
+        on (PhysicalBA's random transformations); before the augmentation that all images go through."""
+        return images
+
+    def implant(self, network: nn.Module, data: ImageSet, target: int) -> None:
+        """Change the weights of the trained network in place (attacks on weights, not on data)."""
