@@ -167,16 +167,16 @@ class Gateway:
         """
         self.require_ready()
         batcher = self.full_batcher if full else self.batcher
-        batcher.admit(len(images))  # before decoding: what cannot be judged should not cost anything
-        self.metrics.images(len(images))
-        decoded = await self.decoders.decode(images)
-        readable = [each for each in decoded if not isinstance(each, ImageError)]
         guard = self.firewall.guard
         calibration: str | None = guard.id if guard else None
         inspections: list[Inspection] = []
-        if readable:
-            batch = torch.from_numpy(np.stack(readable))
-            calibration, inspections = await batcher.submit(batch, len(readable))
+        with batcher.admit(len(images)) as ticket:  # before decoding: what cannot be judged costs nothing
+            self.metrics.images(len(images))
+            decoded = await self.decoders.decode(images)
+            readable = [each for each in decoded if not isinstance(each, ImageError)]
+            if readable:
+                batch = torch.from_numpy(np.stack(readable))
+                calibration, inspections = await ticket.submit(batch, len(readable))
         for inspection in inspections:
             self.metrics.judged(inspection.verdict, inspection.detections)
         remaining = iter(inspections)
