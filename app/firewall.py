@@ -99,6 +99,11 @@ class Guard:
     id: str | None
     watches: tuple[Watch, ...]
 
+    @property
+    def rows(self) -> int:
+        """Forward rows that one image may cost at most: itself, and every copy that is looked at."""
+        return 1 + sum(len(stage) for watch in self.watches for stage in watch.scorer.stages)
+
 
 class Firewall:
     """A classifier, the detectors that guard it, and what they enforce at the moment."""

@@ -31,6 +31,14 @@ Judged = tuple[str | None, list[Inspection]]
 
 
 @dataclass(frozen=True)
+class _Request:
+    """The readable images of one request, (B, C, H, W) on the CPU; `full` asks for exact scores."""
+
+    images: Tensor
+    full: bool
+
+
+@dataclass(frozen=True)
 class Judgement:
     """The outcome of one request: one result or error per image, in order, and who judged."""
 
@@ -62,7 +70,14 @@ class Gateway:
             self.metrics,
             settings.calibration_batch_images,
         )
-        self.batcher, self.full_batcher = self._batcher(full=False), self._batcher(full=True)
+        self.batcher = Batcher(
+            self._inspect,
+            self.worker.run,
+            max_weight=settings.batch_rows,
+            max_delay=settings.batch_delay_ms / 1000,
+            max_waiting=settings.queue_rows,
+            observe=self._observe,
+        )
 
     def _decoder(self) -> Decoder:
         return Decoder(
@@ -74,28 +89,28 @@ class Gateway:
             max_pixels=self.settings.max_pixels,
         )
 
-    def _batcher(self, *, full: bool) -> Batcher[Tensor, Judged]:
-        def work(requests: Sequence[Tensor]) -> list[Judged]:
-            return self._inspect(requests, full)
-
-        return Batcher(
-            work,
-            self.worker.run,
-            max_weight=self.settings.batch_images,
-            max_delay=self.settings.batch_delay_ms / 1000,
-            max_waiting=self.settings.queue_images,
-            observe=self._observe,
-        )
-
     def _observe(self, figures: BatchFigures) -> None:
-        self.metrics.batch(figures.weight, figures.waited)
+        self.metrics.batch(figures.weight, figures.waited, retried=figures.retried)
 
-    def _inspect(self, requests: Sequence[Tensor], full: bool) -> list[Judged]:
-        """Judge the images of several requests as one batch; a request's images stay together, so one
+    def _inspect(self, requests: Sequence[_Request]) -> list[Judged]:
+        """Judge the images of several requests together; a request's images stay together, so one
         calibration judges them all. Runs on the device thread."""
-        calibration, inspections = self.firewall.inspect(torch.cat(list(requests)), full=full)
-        remaining = iter(inspections)
-        return [(calibration, [next(remaining) for _ in range(len(images))]) for images in requests]
+        answers: dict[int, Judged] = {}
+        for full in (False, True):
+            chosen = [number for number, request in enumerate(requests) if request.full is full]
+            if not chosen:
+                continue
+            images = torch.cat([requests[number].images for number in chosen])
+            self.metrics.batch_images(len(images))
+            calibration, inspections = self.firewall.inspect(images, full=full)
+            remaining = iter(inspections)
+            for number in chosen:
+                answers[number] = (calibration, [next(remaining) for _ in requests[number].images])
+        return [answers[number] for number in range(len(requests))]
+
+    def rows_per_image(self) -> int:
+        """Forward rows that one image may cost under what is enforced now."""
+        return self.firewall.guard.rows if self.firewall.guard else 1
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -104,7 +119,6 @@ class Gateway:
         await self.calibrator.restore()
         await self.worker.run(self._warm_up)
         self.batcher.start()
-        self.full_batcher.start()
         reason = self.not_ready()
         log.log(
             logging.WARNING if reason else logging.INFO,
@@ -114,7 +128,7 @@ class Gateway:
         )
 
     def _warm_up(self) -> None:
-        for images in {1, self.settings.batch_images}:
+        for images in {1, max(1, self.settings.batch_rows // self.rows_per_image())}:
             example = example_batch(self.firewall.classifier, images)
             self.firewall.classifier.logits(example)
             if self.firewall.guard is not None:
@@ -123,12 +137,18 @@ class Gateway:
     async def close(self) -> None:
         """Answer everything that was accepted, then end threads and store."""
         await self.batcher.close()
-        await self.full_batcher.close()
         await asyncio.to_thread(self.worker.close)
         await asyncio.to_thread(self.decoders.close)
         self.store.close()
 
-    # --- readiness --------------------------------------------------------------------------------
+    # --- liveness and readiness ---------------------------------------------------------------------
+
+    def not_alive(self) -> str | None:
+        """None, or the sentence that says why only a restart helps."""
+        busy = self.worker.busy_for()
+        if busy <= self.settings.stuck_after_s:
+            return None
+        return f"a call to {self.firewall.classifier.device} has not returned for {busy:.0f} s"
 
     def not_ready(self) -> str | None:
         """None where traffic may come, else the sentence that says what the operator has to do."""
@@ -160,23 +180,29 @@ class Gateway:
 
     # --- the path of an image ---------------------------------------------------------------------
 
-    async def classify(self, images: Sequence[bytes | ImageError], *, full: bool) -> Judgement:
+    async def classify(
+        self, images: Sequence[bytes | ImageError], *, full: bool, client: str | None, deadline: float
+    ) -> Judgement:
         """Judge the encoded `images` of one request; what could not even be received stays an error.
 
-        Raises `NotCalibrated`, `CalibrationMismatch`, `Overloaded`, `Closed`.
+        Requests of one `client` queue up behind each other. Raises `NotCalibrated`, `CalibrationMismatch`,
+        `Overloaded`, `Closed`, and `DeadlineExceeded` at `deadline`, seconds of `time.monotonic`.
         """
         self.require_ready()
-        batcher = self.full_batcher if full else self.batcher
+        rows = self.rows_per_image()
         guard = self.firewall.guard
         calibration: str | None = guard.id if guard else None
         inspections: list[Inspection] = []
-        with batcher.admit(len(images)) as ticket:  # before decoding: what cannot be judged costs nothing
+        # Before decoding: what cannot be judged in time should not cost anything.
+        with self.batcher.admit(len(images) * rows, deadline) as ticket:
             self.metrics.images(len(images))
-            decoded = await self.decoders.decode(images)
+            decoded = await self.decoders.decode(images, deadline)
             readable = [each for each in decoded if not isinstance(each, ImageError)]
             if readable:
-                batch = torch.from_numpy(np.stack(readable))
-                calibration, inspections = await ticket.submit(batch, len(readable))
+                request = _Request(torch.from_numpy(np.stack(readable)), full)
+                calibration, inspections = await ticket.submit(
+                    request, len(readable) * rows, flow=client, deadline=deadline
+                )
         for inspection in inspections:
             self.metrics.judged(inspection.verdict, inspection.detections)
         remaining = iter(inspections)
