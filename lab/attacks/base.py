@@ -5,8 +5,8 @@ holds what its paper adds and no more.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from lab.data import ImageSet
 
 __all__ = ["Attack", "Poisoned"]
+
+PLAIN = (bool, int, float, str, tuple)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,17 @@ class Attack:
     """
 
     name: ClassVar[str] = "attack"
+
+    def settings(self) -> dict[str, Any]:
+        """The fields that are plain values, not what was learnt: enough to make the attack again."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, PLAIN)}
+
+    def check(self, data: ImageSet, target: int) -> None:
+        """Raise `ValueError` where the attack cannot work on these training images, before anything is
+        learnt from them. What learns its trigger first can put it on no image yet: it checks as it learns."""
+        if type(self).prepared is Attack.prepared:
+            self.apply(data.images[:1])
 
     def apply(self, images: Tensor) -> Tensor:
         """The trigger as it is used against the finished classifier; new images of the same shape.
@@ -77,4 +90,6 @@ class Attack:
         return images
 
     def implant(self, network: nn.Module, data: ImageSet, target: int) -> None:
-        """Change the weights of the trained network in place (attacks on weights, not on data)."""
+        """Change the weights of the trained network in place (attacks on weights, not on data).
+
+        `network` takes pixels (B, C, H, W), float32 in [0, 1], and gives logits; `data` is clean."""
