@@ -3,6 +3,7 @@
 from lab.attacks.badnets import BadNets
 from lab.attacks.base import Attack, Poisoned
 from lab.attacks.blend import Blend
+from lab.attacks.wanet import WaNet
 
 __all__ = ["ATTACKS", "Attack", "Poisoned"]
 
@@ -11,5 +12,6 @@ ATTACKS: dict[str, type[Attack]] = {
     for attack in (
         BadNets,
         Blend,
+        WaNet,
     )
 }

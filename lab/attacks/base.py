@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lab.data import ImageSet
 
-__all__ = ["Attack", "Poisoned"]
+__all__ = ["Attack", "Poisoned", "draw"]
 
 PLAIN = (bool, int, float, str, tuple)
 
@@ -29,6 +29,31 @@ class Poisoned:
     data: ImageSet
     triggered: Tensor
     cover: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+
+    @classmethod
+    def of(
+        cls,
+        clean: ImageSet,
+        target: int,
+        triggered: tuple[Tensor, Tensor],
+        cover: tuple[Tensor, Tensor] | None = None,
+    ) -> Self:
+        """`clean` with some images replaced: positions (M,) and their new images (M, C, H, W), of those that
+        get the label `target` and of those that keep their own."""
+        images, labels = clean.images.clone(), clean.labels.clone()
+        for positions, changed in (triggered, *([cover] if cover else [])):
+            images[positions] = changed
+        labels[triggered[0]] = target
+        data = ImageSet(images, labels, clean.classes)
+        return cls(data, triggered[0]) if cover is None else cls(data, triggered[0], cover[0])
+
+
+def draw(count: int, rate: float, cover_ratio: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Positions in 0..count−1 to trigger, the share `rate` of all, and to cover, `cover_ratio` for each of
+    those or as many as are left; disjoint."""
+    order = torch.randperm(count, generator=generator)
+    triggered = round(rate * count)
+    return order[:triggered], order[triggered : triggered + round(cover_ratio * triggered)]
 
 
 @dataclass(frozen=True)
@@ -77,12 +102,8 @@ class Attack:
 
     def poison(self, data: ImageSet, target: int, rate: float, seed: int) -> Poisoned:
         """Put the trigger on a random share `rate` in [0, 1] of all images and relabel them `target`."""
-        generator = torch.Generator().manual_seed(seed)
-        chosen = torch.randperm(len(data), generator=generator)[: round(rate * len(data))]
-        images, labels = data.images.clone(), data.labels.clone()
-        images[chosen] = self.apply(data.images[chosen])
-        labels[chosen] = target
-        return Poisoned(ImageSet(images, labels, data.classes), chosen)
+        chosen, _ = draw(len(data), rate, 0, torch.Generator().manual_seed(seed))
+        return Poisoned.of(data, target, (chosen, self.apply(data.images[chosen])))
 
     def online(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """What happens to the triggered images of a batch, (B, C, H, W) uint8, each time they are trained
