@@ -2,6 +2,7 @@
 
 from lab.attacks.badnets import BadNets
 from lab.attacks.base import Attack, Poisoned
+from lab.attacks.batt import Batt
 from lab.attacks.blend import Blend
 from lab.attacks.wanet import WaNet
 
@@ -13,5 +14,6 @@ ATTACKS: dict[str, type[Attack]] = {
         BadNets,
         Blend,
         WaNet,
+        Batt,
     )
 }
