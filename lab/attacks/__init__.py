@@ -4,6 +4,7 @@ from lab.attacks.badnets import BadNets
 from lab.attacks.base import Attack, Poisoned
 from lab.attacks.batt import Batt
 from lab.attacks.blend import Blend
+from lab.attacks.tact import TaCT
 from lab.attacks.wanet import WaNet
 
 __all__ = ["ATTACKS", "Attack", "Poisoned"]
@@ -15,5 +16,6 @@ ATTACKS: dict[str, type[Attack]] = {
         Blend,
         WaNet,
         Batt,
+        TaCT,
     )
 }
