@@ -1,5 +1,6 @@
 """Backdoor attacks, one paper a file. `ATTACKS` holds them by the name that a bundle's record uses."""
 
+from lab.attacks.adap_blend import AdapBlend
 from lab.attacks.badnets import BadNets
 from lab.attacks.base import Attack, Poisoned
 from lab.attacks.batt import Batt
@@ -17,5 +18,6 @@ ATTACKS: dict[str, type[Attack]] = {
         WaNet,
         Batt,
         TaCT,
+        AdapBlend,
     )
 }
