@@ -1,6 +1,7 @@
 """Backdoor attacks, one paper a file. `ATTACKS` holds them by the name that a bundle's record uses."""
 
 from lab.attacks.adap_blend import AdapBlend
+from lab.attacks.adap_patch import AdapPatch
 from lab.attacks.badnets import BadNets
 from lab.attacks.base import Attack, Poisoned
 from lab.attacks.batt import Batt
@@ -19,5 +20,6 @@ ATTACKS: dict[str, type[Attack]] = {
         Batt,
         TaCT,
         AdapBlend,
+        AdapPatch,
     )
 }

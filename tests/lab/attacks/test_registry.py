@@ -10,7 +10,7 @@ NEEDS_NO_PREPARATION = sorted(n for n, kind in ATTACKS.items() if kind.prepared 
 def test_every_attack_keeps_its_promises(name: str) -> None:
     attack = ATTACKS[name]()
     images = torch.randint(
-        0, 256, (4, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+        0, 256, (4, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
     before = images.clone()
     triggered = attack.apply(images)
