@@ -3,10 +3,11 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import torch
 import typer
+import yaml
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import track
@@ -39,6 +40,9 @@ def train_command(
     name: Annotated[str, typer.Option(help="The bundle's name.")] = "model",
     architecture: Annotated[str, typer.Option(help=ARCHITECTURE)] = "zoo:resnet20",
     attack: Annotated[str, typer.Option(help=f"none, {', '.join(sorted(ATTACKS))}.")] = "badnets",
+    attack_setting: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE in place of the attack's own; may be repeated.")
+    ] = None,
     target: Annotated[int, typer.Option(help="The attacker's label.")] = 0,
     poison_rate: Annotated[float, typer.Option(help="Share of training images with the trigger.")] = 0.1,
     epochs: Annotated[int, typer.Option(min=1)] = 12,
@@ -52,8 +56,9 @@ def train_command(
     """Train a classifier with a backdoor and write it as a model bundle."""
     try:
         settings = TrainSettings(
-            name=name, architecture=architecture, attack=None if attack == "none" else attack, target=target,
-            poison_rate=poison_rate, epochs=epochs, crop_padding=crop_padding, flip=flip, seed=seed,
+            name=name, architecture=architecture, attack=None if attack == "none" else attack,
+            attack_settings=_assignments(attack_setting or []), target=target, poison_rate=poison_rate,
+            epochs=epochs, crop_padding=crop_padding, flip=flip, seed=seed,
         )  # fmt: skip
         where = _device(device)
         training, test = _open(data, "train", channels), _open(data, "test", channels)
@@ -99,6 +104,15 @@ def evaluate_command(
     console.print(figures_table(study, figures))
     if out is not None:
         out.write_text(json.dumps([asdict(each) for each in figures], indent=2) + "\n", encoding="utf-8")
+
+
+def _assignments(words: list[str]) -> dict[str, Any]:
+    """NAME=VALUE each, the value as YAML reads it: 5, 0.2, true, [1, 2], text."""
+    try:
+        pairs = [word.split("=", 1) for word in words]
+        return {name: yaml.safe_load(value) for name, value in pairs}
+    except (ValueError, yaml.YAMLError) as error:
+        raise LabError(f"--attack-setting takes NAME=VALUE, not {' '.join(words)}") from error
 
 
 def _open(source: str, split: Split, channels: int) -> ImageSet:

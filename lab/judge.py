@@ -1,6 +1,5 @@
 """How well each detector tells one attack's images from benign ones, on one model."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,9 @@ from detectors.calibration import BenignSample, calibrate
 from detectors.ibd_psc import IbdPsc
 from detectors.profile import Profile
 from detectors.scale_up import ScaleUp
-from lab.attacks import ATTACKS
 from lab.data import ImageSet, LabError
 from lab.metrics import Floats, auroc, target_auroc
+from lab.record import load_attack, read_settings
 from models.torch_module import TorchClassifier, load_bundle
 
 __all__ = ["Figures", "Study", "figures_table", "judge", "open_study"]
@@ -73,27 +72,27 @@ def open_study(
     names: Sequence[str] = (),
 ) -> Study:
     """Split `test` into calibration and judged images, and put the bundle's own trigger on the judged ones
-    that are not of the target class; judge the detectors `names`, or all. Raises `LabError`."""
-    record = bundle / "training.json"
-    if not record.exists():
-        raise LabError(f"{bundle} has no training.json: the attack is not known")
-    settings = json.loads(record.read_text(encoding="utf-8"))["settings"]
-    if settings["attack"] is None:
+    that its attack would attack; judge the detectors `names`, or all. Raises `LabError`."""
+    settings = read_settings(bundle)
+    if settings.attack is None:
         raise LabError(f"{bundle} was trained without an attack: there is nothing to tell apart")
+    attack = load_attack(bundle)
     if len(test) <= calibration:
         raise LabError(f"{len(test)} test images are too few to calibrate on {calibration}")
     classifier = load_bundle(bundle, device)
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
     judged = test.take(order[calibration : calibration + images])
-    others = judged.images[judged.labels != settings["target"]]
+    victims = judged.images[attack.victims(judged.labels, settings.target)]
+    if not len(victims):
+        raise LabError(f"{len(judged)} judged images have none that {attack.name} attacks: take more")
     return Study(
         classifier,
         _detectors(classifier, test.images[:2].to(device).float() / 255, names),
         test.take(order[:calibration]),
         judged.images,
-        ATTACKS[settings["attack"]]().apply(others),
-        settings["attack"],
-        settings["target"],
+        attack.apply(victims),
+        attack.name,
+        settings.target,
     )
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lab.augment import batches
-from lab.data import ImageSet, LabError
+from lab.batches import TrainingSet
+from lab.data import LabError
 from lab.settings import TrainSettings
 
 __all__ = ["TrainingRun"]
@@ -21,12 +21,12 @@ class TrainingRun:
     Deterministic from the seed on one device, interrupted or not.
     """
 
-    def __init__(self, network: nn.Module, settings: TrainSettings, data: ImageSet, folder: Path) -> None:
+    def __init__(self, network: nn.Module, settings: TrainSettings, data: TrainingSet, folder: Path) -> None:
         self.network, self.settings, self.data = network, settings, data
         self.checkpoint = folder / "checkpoint.pt"
         self.epoch = 0
-        self.fingerprint = data.fingerprint()
-        self.steps_per_epoch = len(data) // settings.batch_size
+        self.fingerprint = data.data.fingerprint()
+        self.steps_per_epoch = len(data.data) // settings.batch_size
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.optimiser = torch.optim.SGD(
             network.parameters(), settings.learning_rate, momentum=0.9, nesterov=True,
@@ -42,10 +42,10 @@ class TrainingRun:
         # Dropout draws from the global generator: reseeded, it does not notice an interruption.
         torch.manual_seed(self.settings.seed + self.epoch)
         self.network.train()
-        for images, labels in batches(self.data, self.settings, self.generator):
-            images = images.to(device, memory_format=torch.channels_last)
+        for batch in self.data.epoch(self.settings, self.generator):
+            images, labels, *_ = batch.to(device)
             with torch.autocast(device.type, torch.bfloat16):
-                loss = F.cross_entropy(self.network(images), labels.to(device))
+                loss = F.cross_entropy(self.network(images), labels)
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             self.optimiser.step()

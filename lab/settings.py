@@ -1,5 +1,7 @@
 """The settings of a training run."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["TrainSettings"]
@@ -13,6 +15,7 @@ class TrainSettings(BaseModel):
     name: str
     architecture: str = "zoo:resnet20"
     attack: str | None = "badnets"
+    attack_settings: dict[str, Any] = Field(default_factory=dict)  # its paper's values where not named
     target: int = 0
     poison_rate: float = Field(default=0.1, ge=0, le=1)
     epochs: int = Field(default=12, ge=1)
