@@ -15,7 +15,9 @@ from rich.progress import track
 from detectors.base import DetectorError
 from lab.attacks import ATTACKS
 from lab.data import ImageSet, LabError, Split, open_images
+from lab.gallery import draw_gallery, known_triggers
 from lab.judge import figures_table, judge, open_study
+from lab.record import load_attack
 from lab.train import TrainSettings, train
 from models.errors import ModelError
 
@@ -104,6 +106,34 @@ def evaluate_command(
     console.print(figures_table(study, figures))
     if out is not None:
         out.write_text(json.dumps([asdict(each) for each in figures], indent=2) + "\n", encoding="utf-8")
+
+
+@app.command("gallery")
+def gallery_command(
+    data: Annotated[str, typer.Option(help=DATA)],
+    out: Annotated[Path, typer.Option(help="The picture, .png or .jpg.")],
+    attack: Annotated[list[str] | None, typer.Option(help="Only these; all by default.")] = None,
+    bundle: Annotated[
+        list[Path] | None, typer.Option(help="Also the trigger of this bundle, as it was learnt.")
+    ] = None,
+    target: Annotated[int, typer.Option(help="The attacker's label.")] = 0,
+    columns: Annotated[int, typer.Option(min=1, help="Images per attack.")] = 3,
+    factor: Annotated[float, typer.Option(min=0, help="How much the difference is enhanced.")] = 5,
+    channels: Annotated[int, typer.Option(help="1 for grey images, 3 for colour.")] = 3,
+) -> None:
+    """Draw what each attack does to images: clean, triggered, difference."""
+    try:
+        shown = known_triggers()
+        for name in attack or []:
+            if name not in shown:
+                learnt = "it learns its trigger: give --bundle" if name in ATTACKS else "no such attack"
+                raise LabError(f"{name} cannot be drawn ({learnt}); known: {', '.join(sorted(shown))}")
+        shown = {name: shown[name] for name in (attack or ([] if bundle else shown))}
+        shown |= {str(folder): load_attack(folder) for folder in bundle or []}
+        draw_gallery(shown, _open(data, "test", channels), target, columns, factor).save(out)
+    except (LabError, OSError, ValueError) as error:  # ValueError: Pillow does not know the file's suffix
+        _fail(str(error))
+    console.print(f"{out}: {', '.join(shown)}")
 
 
 def _assignments(words: list[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from lab.attacks.badnets import BadNets
 from lab.attacks.base import Attack, Poisoned
 from lab.attacks.batt import Batt
 from lab.attacks.blend import Blend
+from lab.attacks.bpp import Bpp
 from lab.attacks.physical import PhysicalBA
 from lab.attacks.tact import TaCT
 from lab.attacks.wanet import WaNet
@@ -23,5 +24,6 @@ ATTACKS: dict[str, type[Attack]] = {
         AdapBlend,
         AdapPatch,
         PhysicalBA,
+        Bpp,
     )
 }
