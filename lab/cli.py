@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from detectors.base import DetectorError
+from lab.adaptive import OBJECTIVES
 from lab.attacks import ATTACKS
 from lab.data import ImageSet, LabError, Split, open_images
 from lab.gallery import draw_gallery, known_triggers
@@ -47,6 +48,10 @@ def train_command(
     ] = None,
     target: Annotated[int, typer.Option(help="The attacker's label.")] = 0,
     poison_rate: Annotated[float, typer.Option(help="Share of training images with the trigger.")] = 0.1,
+    objective: Annotated[
+        str, typer.Option(help=f"Adaptive attacker's loss: none, {', '.join(OBJECTIVES)}.")
+    ] = "none",
+    objective_weight: Annotated[float, typer.Option(help="Its share of the loss.")] = 0.2,
     epochs: Annotated[int, typer.Option(min=1)] = 12,
     channels: Annotated[int, typer.Option(help="1 for grey images, 3 for colour.")] = 3,
     crop_padding: Annotated[int, typer.Option(min=0, help="Random-crop augmentation, pixels.")] = 4,
@@ -57,10 +62,13 @@ def train_command(
 ) -> None:
     """Train a classifier with a backdoor and write it as a model bundle."""
     try:
-        settings = TrainSettings(
-            name=name, architecture=architecture, attack=None if attack == "none" else attack,
-            attack_settings=_assignments(attack_setting or []), target=target, poison_rate=poison_rate,
-            epochs=epochs, crop_padding=crop_padding, flip=flip, seed=seed,
+        settings = TrainSettings.model_validate(
+            {
+                "name": name, "architecture": architecture, "attack": None if attack == "none" else attack,
+                "attack_settings": _assignments(attack_setting or []), "target": target,
+                "poison_rate": poison_rate, "objective": objective, "objective_weight": objective_weight,
+                "epochs": epochs, "crop_padding": crop_padding, "flip": flip, "seed": seed,
+            }
         )  # fmt: skip
         where = _device(device)
         training, test = _open(data, "train", channels), _open(data, "test", channels)

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lab.batches import TrainingSet
+from lab.adaptive import Objective
+from lab.batches import Batch, TrainingSet
 from lab.data import LabError
 from lab.settings import TrainSettings
 
@@ -21,8 +22,15 @@ class TrainingRun:
     Deterministic from the seed on one device, interrupted or not.
     """
 
-    def __init__(self, network: nn.Module, settings: TrainSettings, data: TrainingSet, folder: Path) -> None:
-        self.network, self.settings, self.data = network, settings, data
+    def __init__(
+        self,
+        network: nn.Module,
+        settings: TrainSettings,
+        data: TrainingSet,
+        folder: Path,
+        objective: Objective | None = None,
+    ) -> None:
+        self.network, self.settings, self.data, self.objective = network, settings, data, objective
         self.checkpoint = folder / "checkpoint.pt"
         self.epoch = 0
         self.fingerprint = data.data.fingerprint()
@@ -43,9 +51,8 @@ class TrainingRun:
         torch.manual_seed(self.settings.seed + self.epoch)
         self.network.train()
         for batch in self.data.epoch(self.settings, self.generator):
-            images, labels, *_ = batch.to(device)
             with torch.autocast(device.type, torch.bfloat16):
-                loss = F.cross_entropy(self.network(images), labels)
+                loss = self._loss(batch.to(device))
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             self.optimiser.step()
@@ -53,6 +60,13 @@ class TrainingRun:
             advance()
         self.epoch += 1
         self._save()
+
+    def _loss(self, batch: Batch) -> Tensor:
+        plain = F.cross_entropy(self.network(batch.images), batch.labels)
+        if self.objective is None:
+            return plain
+        weight = self.settings.objective_weight
+        return (1 - weight) * plain + weight * self.objective(batch, self.schedule.last_epoch)
 
     def resume(self) -> None:
         """Go on from the folder's checkpoint, if there is one.

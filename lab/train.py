@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from rich.progress import Progress
 
+from lab.adaptive import build_objective
 from lab.attacks import Attack
 from lab.batches import TrainingSet
 from lab.blueprint import bundle_spec, new_network
@@ -40,13 +41,15 @@ def train(
     spec = bundle_spec(settings, data)
     core = new_network(spec, settings.seed)
     network = pixel_network(core, spec.input).to(device).to(memory_format=torch.channels_last)
+    example = data.images[:2].to(device).float() / 255
+    objective = build_objective(settings.objective, network, example)
     folder.mkdir(parents=True, exist_ok=True)
     seen = TrainingSet.clean(data)
     if attack is not None:
         attack = prepared_attack(attack, data, settings, folder, device)
         poisoned = attack.poison(data, settings.target, settings.poison_rate, settings.seed)
         seen = TrainingSet.poisoned(data, poisoned, attack)
-    run = TrainingRun(network, settings, seen, folder)
+    run = TrainingRun(network, settings, seen, folder, objective)
     run.resume()
     with Progress() as progress:
         bar = progress.add_task(settings.name, total=run.steps_per_epoch * settings.epochs)
@@ -80,6 +83,8 @@ def _check(settings: TrainSettings, data: ImageSet, test: ImageSet) -> Attack | 
     if data.classes != test.classes or data.images.shape[1:] != test.images.shape[1:]:
         raise LabError("the training and the test images differ in their classes or in their size")
     if settings.attack is None:
+        if settings.objective != "none":
+            raise LabError(f"objective {settings.objective} hides a backdoor: it needs an attack")
         return None
     attack = build_attack(settings.attack, settings.attack_settings)
     if not 0 <= settings.target < len(data.classes):
