@@ -15,10 +15,13 @@ from rich.progress import track
 from detectors.base import DetectorError
 from lab.adaptive import OBJECTIVES
 from lab.attacks import ATTACKS
-from lab.data import ImageSet, LabError, Split, open_images
+from lab.data import LabError
 from lab.gallery import draw_gallery, known_triggers
 from lab.judge import figures_table, judge, open_study
+from lab.matrix import read_matrix
 from lab.record import load_attack
+from lab.sources import open_split, open_training
+from lab.study import Images, plan, run_job
 from lab.train import TrainSettings, train
 from models.errors import ModelError
 
@@ -74,15 +77,10 @@ def train_command(
             }
         )  # fmt: skip
         where = _device(device)
-        training, test = _open(data, "train", channels), _open(data, "test", channels)
-        before = len(training)
-        for source in exclude or []:
-            training = training.without(open_images(source, channels=channels))
-        excluded = before - len(training)
-        console.print(f"{len(training)} training images ({excluded} excluded), {len(test)} test")
-        # Names only: where the files lie is nobody's business who gets the bundle.
-        origins = [Path(source).name for source in exclude or []]
-        provenance = {"data": Path(data).name, "excluded": excluded, "exclude": origins}
+        training, test, provenance = open_training(data, channels, exclude or [], _warn)
+        console.print(
+            f"{len(training)} training images ({provenance['excluded']} excluded), {len(test)} test"
+        )
         outcome = train(settings, training, test, out, where, provenance)
     except ValidationError as error:
         _fail("; ".join(f"{e['loc'][-1]}: {e['msg']}" for e in error.errors()))
@@ -109,7 +107,7 @@ def evaluate_command(
 ) -> None:
     """Judge every detector on one model: the attack it was trained with, and benign images."""
     try:
-        test = _open(data, "test", channels)
+        test = open_split(data, "test", channels, _warn)
         study = open_study(bundle, test, calibration, images, seed, _device(device), detector or [])
         figures = [judge(detector, study) for detector in track(study.detectors, "judging", console=errors)]
     except (LabError, ModelError, DetectorError, OSError) as error:
@@ -117,6 +115,33 @@ def evaluate_command(
     console.print(figures_table(study, figures))
     if out is not None:
         out.write_text(json.dumps([asdict(each) for each in figures], indent=2) + "\n", encoding="utf-8")
+
+
+@app.command("study")
+def study_command(
+    matrix: Annotated[Path, typer.Argument(help="YAML: data, out, defaults, runs, evaluate.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check it and list what is to do.")] = False,
+    device: Annotated[str, typer.Option()] = "cuda" if CUDA else "cpu",
+) -> None:
+    """Train and judge all bundles of a study; skips what is done, goes on with what was interrupted."""
+    try:
+        study, where = read_matrix(matrix), _device(device)
+        images = Images(*open_training(study.data, study.channels, study.exclude, _warn))
+        jobs = plan(study, images)
+    except (LabError, OSError) as error:
+        _fail(str(error))
+    for number, job in enumerate(jobs, 1):
+        left = f", {job.steps} steps" if job.steps else ""
+        console.print(f"{number}/{len(jobs)} {job.settings.name}: {job.state}{left}", markup=False)
+    if dry_run:
+        return
+    failed = [
+        job.settings.name
+        for job in jobs
+        if not run_job(job, images, study.evaluate, where, lambda line: console.print(line, markup=False))
+    ]
+    if failed:
+        _fail(f"{len(failed)} of {len(jobs)} failed: {', '.join(failed)}")
 
 
 @app.command("gallery")
@@ -141,7 +166,7 @@ def gallery_command(
                 raise LabError(f"{name} cannot be drawn ({learnt}); known: {', '.join(sorted(shown))}")
         shown = {name: shown[name] for name in (attack or ([] if bundle else shown))}
         shown |= {str(folder): load_attack(folder) for folder in bundle or []}
-        draw_gallery(shown, _open(data, "test", channels), target, columns, factor).save(out)
+        draw_gallery(shown, open_split(data, "test", channels, _warn), target, columns, factor).save(out)
     except (LabError, OSError, ValueError) as error:  # ValueError: Pillow does not know the file's suffix
         _fail(str(error))
     console.print(f"{out}: {', '.join(shown)}")
@@ -156,14 +181,8 @@ def _assignments(words: list[str]) -> dict[str, Any]:
         raise LabError(f"--attack-setting takes NAME=VALUE, not {' '.join(words)}") from error
 
 
-def _open(source: str, split: Split, channels: int) -> ImageSet:
-    if channels not in (1, 3):
-        raise LabError(f"channels is 1 for grey or 3 for colour, not {channels}")
-    images = open_images(source, split, channels)
-    if images.skipped:
-        named = ", ".join(images.skipped[:3]) + (", …" if len(images.skipped) > 3 else "")
-        errors.print(f"{len(images.skipped)} unreadable {split} files skipped: {named}", markup=False)
-    return images
+def _warn(sentence: str) -> None:
+    errors.print(sentence, markup=False)
 
 
 def _device(name: str) -> torch.device:

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 from rich.progress import track
 from torch import Tensor
-from torchvision import datasets
 
 __all__ = ["CACHE", "DOWNLOADS", "Download", "read_download"]
 
@@ -27,16 +26,22 @@ class Download:
     classes: tuple[str, ...]
 
 
+def _torchvision() -> Any:
+    from torchvision import datasets  # a second of import time that other sources are spared
+
+    return datasets
+
+
 def _cifar10(train: bool) -> Any:
-    return datasets.CIFAR10(str(CACHE), train=train, download=True)
+    return _torchvision().CIFAR10(str(CACHE), train=train, download=True)
 
 
 def _gtsrb(train: bool) -> Any:
-    return datasets.GTSRB(str(CACHE), split="train" if train else "test", download=True)
+    return _torchvision().GTSRB(str(CACHE), split="train" if train else "test", download=True)
 
 
 def _mnist(train: bool) -> Any:
-    return datasets.MNIST(str(CACHE), train=train, download=True)
+    return _torchvision().MNIST(str(CACHE), train=train, download=True)
 
 
 CIFAR10_CLASSES = (

@@ -19,10 +19,18 @@ from lab.metrics import Floats, auroc, target_auroc
 from lab.record import load_attack, read_settings
 from models.torch_module import TorchClassifier, load_bundle
 
-__all__ = ["Figures", "Study", "figures_table", "judge", "open_study"]
+__all__ = ["DETECTORS", "Figures", "Study", "figures_table", "judge", "open_study"]
 
 BUDGETS = (0.01, 0.05)
 BATCH = 250
+
+DETECTORS: dict[str, Callable[[TorchClassifier, Tensor], Detector]] = {
+    "profile": lambda classifier, _: Profile(classifier),
+    "psc": lambda classifier, example: IbdPsc(classifier, example),
+    "spc": lambda classifier, _: ScaleUp(classifier),
+    "nspc": lambda classifier, _: ScaleUp(classifier, normalised=True),
+}
+"""How each is built around a classifier; those that trace it are given an example batch."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +105,10 @@ def open_study(
 
 
 def _detectors(classifier: TorchClassifier, example: Tensor, names: Sequence[str]) -> tuple[Detector, ...]:
-    build: dict[str, Callable[[], Detector]] = {
-        "profile": lambda: Profile(classifier),
-        "psc": lambda: IbdPsc(classifier, example),
-        "spc": lambda: ScaleUp(classifier),
-        "nspc": lambda: ScaleUp(classifier, normalised=True),
-    }
-    unknown = [name for name in names if name not in build]
+    unknown = [name for name in names if name not in DETECTORS]
     if unknown:
-        raise LabError(f"unknown detector {unknown[0]!r}; known: {', '.join(build)}")
-    return tuple(build[name]() for name in names or build)
+        raise LabError(f"unknown detector {unknown[0]!r}; known: {', '.join(DETECTORS)}")
+    return tuple(DETECTORS[name](classifier, example) for name in names or DETECTORS)
 
 
 @torch.inference_mode()

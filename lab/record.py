@@ -16,7 +16,16 @@ from lab.attacks import ATTACKS, Attack
 from lab.data import ImageSet, LabError
 from lab.settings import TrainSettings
 
-__all__ = ["build_attack", "load_attack", "prepared_attack", "read_settings", "write_record"]
+__all__ = [
+    "RECORD_FILE",
+    "build_attack",
+    "load_attack",
+    "prepared_attack",
+    "read_record",
+    "read_settings",
+    "recorded_settings",
+    "write_record",
+]
 
 RECORD_FILE = "training.json"
 TRIGGER_FILE = "trigger.safetensors"
@@ -52,24 +61,38 @@ def _like(usual: Mapping[str, Any], key: str, value: Any) -> Any:
     return value
 
 
-def write_record(folder: Path, settings: TrainSettings, attack: Attack | None, facts: dict[str, Any]) -> None:
+def write_record(folder: Path, settings: TrainSettings, facts: dict[str, Any]) -> None:
     """Write `training.json`: the settings, the attack's own ones in full, and `facts` (JSON)."""
-    full = settings.model_dump() | {"attack_settings": attack.settings() if attack else {}}
     versions = {"torch": torch.__version__.split("+")[0], "python": platform.python_version()}
-    text = json.dumps({"settings": full, **versions, **facts}, indent=2) + "\n"
+    text = json.dumps({"settings": recorded_settings(settings), **versions, **facts}, indent=2) + "\n"
     (folder / RECORD_FILE).write_text(text, encoding="utf-8")
 
 
-def read_settings(bundle: Path) -> TrainSettings:
-    """What `bundle` was trained with. Raises `LabError` where there is no record of it."""
+def recorded_settings(settings: TrainSettings) -> dict[str, Any]:
+    """`settings` as a record that `write_record` wrote has them, read back. Raises `LabError`."""
+    attack = build_attack(settings.attack, settings.attack_settings) if settings.attack else None
+    full = settings.model_dump() | {"attack_settings": attack.settings() if attack else {}}
+    back: dict[str, Any] = json.loads(json.dumps(full))  # tuples come back as lists
+    return back
+
+
+def read_record(bundle: Path) -> dict[str, Any]:
+    """The contents of `training.json`. Raises `LabError` where there is none, or it is none."""
     path = bundle / RECORD_FILE
     if not path.exists():
         raise LabError(f"{bundle} has no {RECORD_FILE}: the attack is not known")
     try:
-        return TrainSettings.model_validate(json.loads(path.read_text(encoding="utf-8"))["settings"])
+        record = json.loads(path.read_text(encoding="utf-8"))
+        TrainSettings.model_validate(record["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:  # pydantic's is a ValueError
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise LabError(f"{path} is no record of a training run: {reason}") from error
+    return dict(record)
+
+
+def read_settings(bundle: Path) -> TrainSettings:
+    """What `bundle` was trained with. Raises `LabError` where there is no record of it."""
+    return TrainSettings.model_validate(read_record(bundle)["settings"])
 
 
 def load_attack(bundle: Path) -> Attack:

@@ -13,7 +13,9 @@ from lab.batches import Batch, TrainingSet
 from lab.data import LabError
 from lab.settings import TrainSettings
 
-__all__ = ["TrainingRun"]
+__all__ = ["CHECKPOINT_FILE", "TrainingRun"]
+
+CHECKPOINT_FILE = "checkpoint.pt"
 
 
 class TrainingRun:
@@ -31,7 +33,7 @@ class TrainingRun:
         objective: Objective | None = None,
     ) -> None:
         self.network, self.settings, self.data, self.objective = network, settings, data, objective
-        self.checkpoint = folder / "checkpoint.pt"
+        self.checkpoint = folder / CHECKPOINT_FILE
         self.epoch = 0
         self.fingerprint = data.data.fingerprint()
         self.steps_per_epoch = len(data.data) // settings.batch_size

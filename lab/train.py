@@ -19,7 +19,7 @@ from models.bundle import write_spec
 from models.torch_module import load_bundle, pixel_network
 from models.weights import write_weights
 
-__all__ = ["TrainSettings", "train"]
+__all__ = ["TrainSettings", "check", "train"]
 
 LEAST_STEPS = 5  # the learning-rate cycle has no rise and fall in fewer
 
@@ -31,13 +31,15 @@ def train(
     folder: Path,
     device: torch.device,
     provenance: dict[str, Any],
+    quiet: bool = False,
 ) -> Outcome:
     """Train by `settings`, write a model bundle and `training.json` into `folder`, return BA and ASR.
 
     A run that was killed goes on from its last finished epoch. `provenance` (JSON) is added to the record.
+    BA and ASR stand in the progress line after every epoch, and unless `quiet` in a line of their own.
     Raises `LabError` before training starts where the settings cannot work on these images.
     """
-    attack = _check(settings, data, test)
+    attack = _check_data(settings, data, test)
     spec = bundle_spec(settings, data)
     core = new_network(spec, settings.seed)
     network = pixel_network(core, spec.input).to(device).to(memory_format=torch.channels_last)
@@ -56,7 +58,10 @@ def train(
         progress.advance(bar, run.epoch * run.steps_per_epoch)
         while run.epoch < settings.epochs:
             run.one_epoch(device, lambda: progress.advance(bar))
-            progress.console.print(f"epoch {run.epoch}: {evaluate(network, test, attack, settings.target)}")
+            so_far = str(evaluate(network, test, attack, settings.target))
+            progress.update(bar, description=f"{settings.name}  {so_far}")
+            if not quiet:
+                progress.console.print(f"epoch {run.epoch}: {so_far}")
     if attack is not None:
         attack.implant(network, data, settings.target)
     write_weights(core.state_dict(), folder / spec.weights, half=True)
@@ -64,12 +69,20 @@ def train(
     served = load_bundle(folder, device)  # fp16 and all: what is measured is what will be served
     outcome = evaluate(served.network, test, attack, settings.target)
     facts = _facts(outcome, data, test, seen)
-    write_record(folder, settings, attack, facts | provenance)
+    write_record(folder, settings, facts | provenance)
     run.checkpoint.unlink(missing_ok=True)
     return outcome
 
 
-def _check(settings: TrainSettings, data: ImageSet, test: ImageSet) -> Attack | None:
+def check(settings: TrainSettings, data: ImageSet, test: ImageSet) -> None:
+    """Raise `LabError` for what `train` would refuse, without training."""
+    _check_data(settings, data, test)
+    spec = bundle_spec(settings, data)
+    network = pixel_network(new_network(spec, settings.seed), spec.input)
+    build_objective(settings.objective, network, data.images[:2].float() / 255)
+
+
+def _check_data(settings: TrainSettings, data: ImageSet, test: ImageSet) -> Attack | None:
     """Refuse before any hour is spent what could only fail later; returns the attack."""
     steps = len(data) // settings.batch_size * settings.epochs
     if steps < LEAST_STEPS:

@@ -87,7 +87,7 @@ def test_settings_that_cannot_be(name: str, settings: dict[str, Any], sentence: 
 
 def test_the_record_gives_the_attack_back(tmp_path: Path) -> None:
     settings = TrainSettings(name="x", attack="blend", attack_settings={"alpha": 0.3}, target=4)
-    write_record(tmp_path, settings, Blend(alpha=0.3), {"benign_accuracy": 0.5})
+    write_record(tmp_path, settings, {"benign_accuracy": 0.5})
     assert load_attack(tmp_path) == Blend(alpha=0.3)
     assert read_settings(tmp_path).target == 4
     assert json.loads((tmp_path / "training.json").read_text())["settings"]["attack_settings"] == {
