@@ -13,6 +13,7 @@ from detectors.engine import build_engine
 from detectors.ibd_psc import IbdPsc
 from detectors.profile import Profile
 from detectors.scale_up import ScaleUp
+from detectors.strip import Strip
 from models.base import Classifier
 from models.torch_module import load_bundle
 
@@ -23,6 +24,7 @@ NEEDS: dict[DetectorName, Access] = {
     "psc": IbdPsc.needs,
     "spc": ScaleUp.needs,
     "nspc": ScaleUp.needs,
+    "strip": Strip.needs,
 }
 
 
@@ -92,6 +94,8 @@ def _build(name: DetectorName, classifier: Classifier, settings: Settings) -> De
         )
     if name == "profile":
         return Profile(classifier)
+    if name == "strip":
+        return Strip(classifier, settings.strip_overlays)
     return ScaleUp(classifier, settings.spc_scales, normalised=name == "nspc")
 
 

@@ -10,7 +10,7 @@ import itertools
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,8 +22,9 @@ from app.metrics import Metrics
 from app.report import Skipped, calibration_report
 from app.store import Record, Store, new_id, now
 from app.worker import Worker
-from detectors.base import DetectorError, Integers
+from detectors.base import CalibrationError, DetectorError, Integers
 from detectors.calibration import BenignSample
+from detectors.references import References
 
 __all__ = ["BenignImage", "CalibrationBusy", "CalibrationMismatch", "Calibrator", "UnusableImages"]
 
@@ -64,6 +65,27 @@ class _Batch:
     images: torch.Tensor | None
     labels: list[int | None]
     skipped: list[Skipped]
+
+
+class _SetAside:
+    """The first `wanted` images of a calibration, with which detectors compare the others."""
+
+    def __init__(self, wanted: int) -> None:
+        self.wanted = wanted
+        self.images: list[torch.Tensor] = []
+        self.kept: References | None = None
+
+    def __len__(self) -> int:
+        return sum(len(images) for images in self.images)
+
+    def take(self, batch: _Batch) -> _Batch:
+        """Set aside what is still missing, and return the rest of `batch`."""
+        missing = self.wanted - len(self)
+        if batch.images is None or missing <= 0:
+            return batch
+        self.images.append(batch.images[:missing])
+        rest = batch.images[missing:]
+        return replace(batch, images=rest if len(rest) else None, labels=batch.labels[missing:])
 
 
 class Calibrator:
@@ -173,19 +195,28 @@ class Calibrator:
         parts: list[BenignSample] = []
         labels: list[int | None] = []
         skipped: list[Skipped] = []
+        aside = _SetAside(self.firewall.references)
         following = asyncio.create_task(self._next(iterator))
         try:
             while batch := await following:
                 following = asyncio.create_task(self._next(iterator))
+                batch = aside.take(batch)
                 labels += batch.labels
                 skipped += batch.skipped
                 if batch.images is not None:
                     started = time.perf_counter()
-                    parts.append(await self.worker.run(self.firewall.measure, batch.images))
+                    if aside.kept is None:
+                        aside.kept = self.firewall.keep(torch.cat(aside.images)) if aside.images else {}
+                    parts.append(await self.worker.run(self.firewall.measure, batch.images, aside.kept))
                     self.metrics.stage("calibrate", time.perf_counter() - started)
         finally:
             following.cancel()
-        _require_readable(len(labels), skipped)
+        _require_readable(len(labels) + len(aside), skipped)
+        if not parts:
+            raise CalibrationError(
+                f"{len(aside)} benign images are too few: {aside.wanted} are kept to compare others with; "
+                "send more"
+            )
         return BenignSample.join(parts, _known(labels)), skipped
 
     async def _next(self, images: Iterator[BenignImage]) -> _Batch | None:

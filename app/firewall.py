@@ -24,6 +24,7 @@ from detectors.calibration import (
     calibrate,
     images_needed,
 )
+from detectors.references import References, keep_references, references_wanted, with_references
 from detectors.report import blind_labels
 from models.base import Classifier
 
@@ -247,16 +248,28 @@ class Firewall:
 
     # --- learning ---------------------------------------------------------------------------------
 
+    @property
+    def references(self) -> int:
+        """How many benign images the detectors keep to compare others with; these are not measured."""
+        return references_wanted(self.detectors)
+
+    def keep(self, images: Tensor) -> References:
+        """What the detectors keep of the first benign images of a calibration, `references` of them or
+        more, (R, C, H, W) float32 in [0, 1]. Raises `CalibrationError`."""
+        return keep_references(self.detectors, images)
+
     @torch.inference_mode()
-    def measure(self, images: Tensor) -> BenignSample:
+    def measure(self, images: Tensor, references: References | None = None) -> BenignSample:
         """Measure one batch of benign images (B, C, H, W), float32 in [0, 1], for every detector.
 
-        Keeps no image; `BenignSample.join` puts the batches of a calibration together.
+        Detectors that compare images need `references`, what `keep` gave for this calibration. Keeps no
+        other image; `BenignSample.join` puts the batches of a calibration together.
         """
         on_device = self._to_device(images)
         predicted = self.classifier.logits(on_device).argmax(1).cpu().numpy()
-        evidence = {d.name: d.measure(on_device).double().cpu().numpy() for d in self.detectors}
-        return BenignSample(predicted, None, evidence)
+        detectors = [with_references(each, references or {}) for each in self.detectors]
+        evidence = {each.name: each.measure(on_device).double().cpu().numpy() for each in detectors}
+        return BenignSample(predicted, None, evidence, references or {})
 
     def calibrate(self, sample: BenignSample, alpha: float) -> CalibrationContent:
         """Fit and calibrate every detector on `sample` so that together they reject at most a share
@@ -271,10 +284,9 @@ class Firewall:
                 f"{len(sample)} benign images are too few: a false-positive budget of {alpha:g}, split among "
                 f"{len(self.detectors)} detectors, takes {images_needed(share)}; send more, or raise alpha"
             )
-        parts = {d.name: calibrate(d, sample, share, self.conditioning) for d in self.detectors}
-        able = [
-            d for d in self.detectors if len(blind_labels(d, parts[d.name])) < self.classifier.num_classes
-        ]
+        detectors = [with_references(each, sample.references) for each in self.detectors]
+        parts = {d.name: calibrate(d, sample, share, self.conditioning) for d in detectors}
+        able = [d for d in detectors if len(blind_labels(d, parts[d.name])) < self.classifier.num_classes]
         for detector in able if len(able) < len(self.detectors) else ():
             parts[detector.name] = calibrate(detector, sample, alpha / len(able), self.conditioning)
         digest = self.classifier.info.digest

@@ -175,8 +175,9 @@ class Gateway:
         raise NotCalibrated(f"no calibration is active: {send}")
 
     def images_needed(self, alpha: float) -> int:
-        """The fewest benign images that support the budget `alpha`, split among the detectors."""
-        return images_needed(alpha / len(self.firewall.detectors))
+        """The fewest benign images that support the budget `alpha`, split among the detectors, with those
+        that are only kept to compare others with."""
+        return images_needed(alpha / len(self.firewall.detectors)) + self.firewall.references
 
     # --- the path of an image ---------------------------------------------------------------------
 

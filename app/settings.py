@@ -24,7 +24,7 @@ from app.policy import Mode
 
 __all__ = ["DetectorName", "ImageFormat", "Settings", "SettingsError", "unknown_variables"]
 
-DetectorName = Literal["profile", "psc", "spc", "nspc"]
+DetectorName = Literal["profile", "psc", "spc", "nspc", "strip"]
 ImageFormat = Literal["PNG", "JPEG", "WEBP", "BMP", "PPM", "GIF", "TIFF"]
 MEBIBYTE = 1024 * 1024
 
@@ -102,6 +102,13 @@ class Settings(BaseSettings):
         min_length=1,
         max_length=32,
         description="SCALE-UP's S: pixel multipliers, each > 0.",
+    )
+
+    strip_overlays: int = Field(
+        default=16,
+        ge=1,
+        le=100,
+        description="STRIP's N: benign images that each image is blended with, kept from the calibration.",
     )
 
     # --- who may do what --------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from detectors.base import Detector, Floats, Integers
 from detectors.calibration import BenignSample, DetectorCalibration, cross_scores, smallest_alpha
+from detectors.references import without_references
 
 __all__ = ["blind_labels", "detector_report", "leave_one_out_rejections", "wilson_interval"]
 
@@ -67,7 +68,7 @@ def detector_report(
     return {
         "detector": detector.name,
         "settings": detector.settings(),
-        "fit": dict(part.fit),
+        "fit": without_references(part.fit),
         "thresholds": "fixed" if fixed else "conformal",
         "alpha": part.alpha,
         "smallest_alpha": smallest_alpha(len(sample)),

@@ -17,7 +17,7 @@ from lab.adaptive import OBJECTIVES
 from lab.attacks import ATTACKS
 from lab.data import LabError
 from lab.gallery import draw_gallery, known_triggers
-from lab.judge import figures_table, judge, open_study
+from lab.judge import DETECTORS, figures_table, judge, open_study
 from lab.matrix import read_matrix
 from lab.record import load_attack
 from lab.sources import open_split, open_training
@@ -98,7 +98,7 @@ def evaluate_command(
         int, typer.Option(min=1, help="Benign images to judge, at most; as many triggered.")
     ] = 2000,
     detector: Annotated[
-        list[str] | None, typer.Option(help="profile, psc, spc, nspc; all by default.")
+        list[str] | None, typer.Option(help=f"{', '.join(DETECTORS)}; all by default.")
     ] = None,
     channels: Annotated[int, typer.Option(help="1 for grey images, 3 for colour.")] = 3,
     out: Annotated[Path | None, typer.Option(help="Write the figures there as JSON.")] = None,

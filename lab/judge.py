@@ -13,7 +13,9 @@ from detectors.base import BasePass, Detector, Scorer
 from detectors.calibration import BenignSample, calibrate
 from detectors.ibd_psc import IbdPsc
 from detectors.profile import Profile
+from detectors.references import keep_references, references_wanted, with_references
 from detectors.scale_up import ScaleUp
+from detectors.strip import Strip
 from lab.data import ImageSet, LabError
 from lab.metrics import Floats, auroc, target_auroc
 from lab.record import load_attack, read_settings
@@ -29,6 +31,7 @@ DETECTORS: dict[str, Callable[[TorchClassifier, Tensor], Detector]] = {
     "psc": lambda classifier, example: IbdPsc(classifier, example),
     "spc": lambda classifier, _: ScaleUp(classifier),
     "nspc": lambda classifier, _: ScaleUp(classifier, normalised=True),
+    "strip": lambda classifier, _: Strip(classifier),
 }
 """How each is built around a classifier; those that trace it are given an example batch."""
 
@@ -113,11 +116,19 @@ def _detectors(classifier: TorchClassifier, example: Tensor, names: Sequence[str
 
 @torch.inference_mode()
 def judge(detector: Detector, study: Study) -> Figures:
-    """Calibrate `detector` on the calibration images, and score and judge the others."""
-    evidence = torch.cat([detector.measure(b).cpu() for b in study.batches(study.calibration.images)])
+    """Calibrate `detector` on the calibration images, and score and judge the others.
+
+    The first calibration images are set aside where the detector compares images with benign ones.
+    """
+    aside = references_wanted([detector])
+    if aside:
+        first = study.batches(study.calibration.images[:aside])[0]
+        detector = with_references(detector, keep_references([detector], first))
+    images, labels = study.calibration.images[aside:], study.calibration.labels[aside:]
+    evidence = torch.cat([detector.measure(b).cpu() for b in study.batches(images)])
     sample = BenignSample(
-        study.predictions(study.calibration.images),
-        study.calibration.labels.numpy(),
+        study.predictions(images),
+        labels.numpy(),
         {detector.name: evidence.double().numpy()},
     )
     parts = {alpha: calibrate(detector, sample, alpha) for alpha in BUDGETS}

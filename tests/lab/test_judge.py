@@ -13,6 +13,7 @@ from lab.judge import judge, open_study
 
 BUNDLE = Path(__file__).parents[2] / "models" / "demo"
 CPU = torch.device("cpu")
+NAMES = ["profile", "psc", "spc", "nspc", "strip"]
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +29,10 @@ def test_no_image_has_two_roles_and_the_trigger_is_on_other_classes_only(digits:
     assert len(set(benign)) == 200
     assert not calibration & set(benign)
     assert 150 < len(study.poisoned) < 200
-    assert [detector.name for detector in study.detectors] == ["profile", "psc", "spc", "nspc"]
+    assert [detector.name for detector in study.detectors] == NAMES
 
 
-@pytest.mark.parametrize("name", ["profile", "psc", "spc", "nspc"])
+@pytest.mark.parametrize("name", NAMES)
 def test_figures_on_the_demo_model(digits: ImageSet, name: str) -> None:
     study = open_study(BUNDLE, digits, 300, 120, 0, CPU, [name])
     figures = judge(study.detectors[0], study)
