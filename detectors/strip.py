@@ -1,20 +1,21 @@
 """STRIP: is the prediction sure even of blends with other images? (Gao et al., ACSAC 2019, arXiv:1902.06531)
 
-H_n = −Σ_c p_c log p_c,  p = softmax F((1 − w) x + w o_n)      (equations 2 and 3, over the K classes)
-score(x) = (1/N) Σ_n (1 − H_n / log K)                          (equation 4, turned round and into [0, 1])
+H_n = −Σ_c p_c log p_c,  p = softmax F(blend of x and o_n)      (entropy over the K classes)
+score(x) = (1/N) Σ_n (1 − H_n / log K)          (the paper's mean entropy, turned round and into [0, 1])
 
 A trigger survives being blended with another image and forces its label all the same; what a benign
 image shows does not. So low entropy is suspicious. The entropy is over classes, of each blend; over
-blends it would measure something else. o_n are benign images of the calibration; the paper superimposes
-N = 100 of them, and says that 10 do. Blends are convex here (w = ½), so that no pixel is clipped.
+blends it would measure something else. o_n are benign images of the calibration; the paper takes up to
+N = 100 of them. `convex` blends are half of either image, where nothing is clipped; `superimposed` ones
+add the overlay to the image and clip, which leaves a trigger its full contrast.
 
 Needs probabilities. Costs N forward passes; as a mean of terms in [0, 1] it stops once it is certain.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -35,19 +36,27 @@ from detectors.base import (
 )
 from detectors.copies import logits_of_copies
 from detectors.early_exit import bounded_mean, mean_of
+from detectors.normal import normal_fit, normal_thresholds
 from detectors.references import MOST_REFERENCES, REFERENCES, enlarged, unpack
 from detectors.stages import cheapest_stages
 
-__all__ = ["OVERLAYS", "Strip", "StripScorer", "blend", "certainty"]
+__all__ = ["OVERLAYS", "Blend", "Strip", "StripScorer", "certainty", "convex", "superimposed"]
 
 OVERLAYS = 16
-WEIGHT = 0.5  # of the overlay
-NORMAL_99 = 2.326  # the paper's threshold: a false rejection rate of 1 % under a normal distribution
+Blend = Literal["convex", "superimposed"]
 
 
-def blend(images: Tensor, overlay: Tensor) -> Tensor:
-    """(1 − w) · images (B, C, H, W) + w · overlay (C, H, W), in pixel space."""
-    return (1 - WEIGHT) * images + WEIGHT * overlay
+def convex(images: Tensor, overlay: Tensor) -> Tensor:
+    """½ · images (B, C, H, W) + ½ · overlay (C, H, W), in pixel space."""
+    return 0.5 * images + 0.5 * overlay
+
+
+def superimposed(images: Tensor, overlay: Tensor) -> Tensor:
+    """clip(images + overlay, 0, 1), in pixel space."""
+    return (images + overlay).clamp(0, 1)
+
+
+BLENDS: dict[Blend, Callable[..., Tensor]] = {"convex": convex, "superimposed": superimposed}
 
 
 def certainty(logits: Tensor) -> Tensor:
@@ -67,17 +76,23 @@ class Strip:
     name = "strip"
     needs = Access.PROBABILITIES
 
-    def __init__(self, classifier: Classifier, overlays: int = OVERLAYS, kept: Fit | None = None) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        overlays: int = OVERLAYS,
+        blend: Blend = "convex",
+        kept: Fit | None = None,
+    ) -> None:
         """`overlays` is N, in 1..100; `kept` are the overlays themselves. Raises `InputError`."""
         if not 1 <= overlays <= MOST_REFERENCES:
             raise InputError(f"STRIP takes 1 to {MOST_REFERENCES} overlays, not {overlays}")
-        self.classifier, self.references, self.kept = classifier, overlays, kept
+        self.classifier, self.references, self.blend, self.kept = classifier, overlays, blend, kept
 
     def settings(self) -> dict[str, Any]:
-        return {"overlays": self.references, "weight": WEIGHT}
+        return {"overlays": self.references, "blend": self.blend}
 
     def comparing_with(self, kept: Fit) -> Detector:
-        return Strip(self.classifier, self.references, kept)
+        return Strip(self.classifier, self.references, self.blend, kept)
 
     def measure(self, images: Tensor) -> Tensor:
         """Evidence (B, N): the certainty of each blend. Raises `CalibrationError` without overlays."""
@@ -87,7 +102,7 @@ class Strip:
 
     def certainties(self, images: Tensor, overlays: Tensor) -> Tensor:
         """(B, len(overlays)): the certainty of every blend, in large batches."""
-        changes = [partial(blend, overlay=overlay) for overlay in overlays]
+        changes = [partial(BLENDS[self.blend], overlay=overlay) for overlay in overlays]
         return certainty(logits_of_copies(self.classifier, images, changes)).T
 
     def fit(self, evidence: Floats, predicted: Integers, labels: Integers | None) -> Fit:
@@ -95,7 +110,7 @@ class Strip:
         if len(evidence) == 0:
             raise CalibrationError("STRIP needs benign images")
         scores = self.score(evidence, predicted, {})
-        return {**(self.kept or {}), "mean": float(scores.mean()), "std": float(scores.std())}
+        return {**(self.kept or {}), **normal_fit(scores)}
 
     def score(self, evidence: Floats, predicted: Integers, fit: Fit) -> Floats:
         scores: Floats = mean_of(torch.from_numpy(evidence)).numpy()
@@ -119,7 +134,7 @@ class Strip:
 
     def fixed_thresholds(self, fit: Fit) -> Floats:
         """What 1 % of benign images would exceed, were their scores normal (section V-D of the paper)."""
-        return np.full(self.classifier.num_classes, fit["mean"] + NORMAL_99 * fit["std"])
+        return normal_thresholds(fit, self.classifier.num_classes)
 
 
 class StripScorer:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from detectors.base import Access, BasePass, CalibrationError, InputError
 from detectors.calibration import BenignSample, calibrate
 from detectors.references import REFERENCES, keep_references, unpack, with_references
-from detectors.strip import Strip, blend, certainty
+from detectors.strip import Strip, certainty, convex, superimposed
 from tests.detectors.classifiers import Network, bn_chain
 
 N = 5
@@ -62,8 +62,23 @@ def test_entropy_across_blends_would_say_something_else() -> None:
     assert certainty(logits.softmax(1).mean(0).log()).item() == pytest.approx(0.0, abs=1e-6)
 
 
-def test_blends_are_convex_and_in_pixel_space() -> None:
-    assert blend(torch.tensor([0.2, 1.0]), torch.tensor([0.6, 1.0])).tolist() == pytest.approx([0.4, 1.0])
+def test_blends_by_hand_in_pixel_space() -> None:
+    image, overlay = torch.tensor([0.2, 1.0]), torch.tensor([0.6, 1.0])
+    assert convex(image, overlay).tolist() == pytest.approx([0.4, 1.0])
+    assert superimposed(image, overlay).tolist() == pytest.approx([0.8, 1.0])
+
+
+def test_the_blend_is_a_setting() -> None:
+    classifier, images = Network(bn_chain(), 4), pictures(3)
+    plain, added = (Strip(classifier, N, how) for how in ("convex", "superimposed"))
+    kept = keep_references([plain], pictures(N, seed=7))
+    overlay = unpack(kept["strip"][REFERENCES])[2]
+    expected = certainty(classifier.logits((images + overlay).clamp(0, 1)))
+    torch.testing.assert_close(with_references(added, kept).measure(images)[:, 2], expected)
+    assert not torch.equal(
+        with_references(added, kept).measure(images), with_references(plain, kept).measure(images)
+    )
+    assert added.settings() != plain.settings()
 
 
 def test_agrees_with_the_reference() -> None:
@@ -152,7 +167,7 @@ def test_calibrates_and_says_what_is_missing() -> None:
     sample = BenignSample(predicted, None, {"strip": strip.measure(images).double().numpy()})
     part = calibrate(strip, sample, 0.1)
     assert sorted(term for stage in part.stages for term in stage) == list(range(N))
-    assert part.settings == {"overlays": N, "weight": 0.5}
+    assert part.settings == {"overlays": N, "blend": "convex"}
     assert Access.PROBABILITIES.grants(Strip.needs)
     for wrong in (0, 101):
         with pytest.raises(InputError, match="overlays"):
