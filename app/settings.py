@@ -24,7 +24,9 @@ from app.policy import Mode
 
 __all__ = ["DetectorName", "ImageFormat", "Settings", "SettingsError", "unknown_variables"]
 
-DetectorName = Literal["profile", "psc", "spc", "nspc", "strip"]
+DetectorName = Literal[
+    "profile", "psc", "spc", "nspc", "strip", "teco", "shrinkpad", "deepsweep", "frequency"
+]
 ImageFormat = Literal["PNG", "JPEG", "WEBP", "BMP", "PPM", "GIF", "TIFF"]
 MEBIBYTE = 1024 * 1024
 
@@ -109,6 +111,9 @@ class Settings(BaseSettings):
         ge=1,
         le=100,
         description="STRIP's N: benign images that each image is blended with, kept from the calibration.",
+    )
+    strip_blend: Literal["convex", "superimposed"] = Field(
+        default="convex", description="STRIP's blend: half of either image, or their sum, clipped."
     )
 
     # --- who may do what --------------------------------------------------------------------------

@@ -11,11 +11,15 @@ from torch import Tensor
 
 from detectors.base import BasePass, Detector, Scorer
 from detectors.calibration import BenignSample, calibrate
+from detectors.deepsweep import deepsweep
+from detectors.frequency import Frequency
 from detectors.ibd_psc import IbdPsc
 from detectors.profile import Profile
 from detectors.references import keep_references, references_wanted, with_references
 from detectors.scale_up import ScaleUp
+from detectors.shrinkpad import shrinkpad
 from detectors.strip import Strip
+from detectors.teco import TeCo
 from lab.data import ImageSet, LabError
 from lab.metrics import Floats, auroc, target_auroc
 from lab.record import load_attack, read_settings
@@ -32,6 +36,10 @@ DETECTORS: dict[str, Callable[[TorchClassifier, Tensor], Detector]] = {
     "spc": lambda classifier, _: ScaleUp(classifier),
     "nspc": lambda classifier, _: ScaleUp(classifier, normalised=True),
     "strip": lambda classifier, _: Strip(classifier),
+    "teco": lambda classifier, _: TeCo(classifier),
+    "shrinkpad": lambda classifier, _: shrinkpad(classifier),
+    "deepsweep": lambda classifier, _: deepsweep(classifier),
+    "frequency": lambda classifier, _: Frequency(classifier),
 }
 """How each is built around a classifier; those that trace it are given an example batch."""
 

@@ -13,7 +13,7 @@ from lab.judge import judge, open_study
 
 BUNDLE = Path(__file__).parents[2] / "models" / "demo"
 CPU = torch.device("cpu")
-NAMES = ["profile", "psc", "spc", "nspc", "strip"]
+NAMES = ["profile", "psc", "spc", "nspc", "strip", "teco", "shrinkpad", "deepsweep", "frequency"]
 
 
 @pytest.fixture(scope="module")
