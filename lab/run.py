@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -81,7 +82,7 @@ class TrainingRun:
             state = torch.load(self.checkpoint, weights_only=True)
         except Exception as error:  # a damaged file surfaces as any of many types
             raise LabError(f"{self.checkpoint} cannot be read: remove it to start afresh") from error
-        if state["settings"] != self.settings.model_dump_json():
+        if _settings_of(state) != self.settings:
             raise LabError(f"{self.checkpoint} is of other settings: remove it or choose another folder")
         if state.get("data", self.fingerprint) != self.fingerprint:
             raise LabError(f"{self.checkpoint} is of other images: remove it or choose another folder")
@@ -104,3 +105,11 @@ class TrainingRun:
         partial = self.checkpoint.with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(self.checkpoint)  # a kill leaves the old one or the new one, never half of one
+
+
+def _settings_of(state: dict[str, Any]) -> TrainSettings | None:
+    """Those of a checkpoint; settings that came later than it are at their defaults."""
+    try:
+        return TrainSettings.model_validate_json(state["settings"])
+    except ValidationError:
+        return None
