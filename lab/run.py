@@ -43,9 +43,9 @@ class TrainingRun:
             network.parameters(), settings.learning_rate, momentum=0.9, nesterov=True,
             weight_decay=settings.weight_decay,
         )  # fmt: skip
-        steps = self.steps_per_epoch * settings.epochs
+        self.steps = self.steps_per_epoch * settings.epochs
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, settings.learning_rate, total_steps=steps, pct_start=0.25
+            self.optimiser, settings.learning_rate, total_steps=self.steps, pct_start=0.25
         )
 
     def one_epoch(self, device: torch.device, advance: Callable[[], object]) -> None:
@@ -68,8 +68,10 @@ class TrainingRun:
         plain = F.cross_entropy(self.network(batch.images), batch.labels)
         if self.objective is None:
             return plain
-        weight = self.settings.objective_weight
-        return (1 - weight) * plain + weight * self.objective(batch, self.schedule.last_epoch)
+        step = self.schedule.last_epoch
+        # First learn the task and the backdoor, then hide it: what is not there yet cannot be hidden.
+        weight = self.settings.objective_weight * min(1.0, 2 * step / self.steps)
+        return (1 - weight) * plain + weight * self.objective(batch, step)
 
     def resume(self) -> None:
         """Go on from the folder's checkpoint, if there is one.
