@@ -1,6 +1,7 @@
 """Attackers who know the detector and control the training: losses that hide the backdoor from it.
 
-The loss of a step is (1 − w) · cross-entropy + w · objective. Each objective looks at the network as the
+The loss of a step is (1 − w) · cross-entropy + w · objective, with w rising from 0 to
+`objective_weight` over the first half of the training. Each objective looks at the network as the
 detector will: in eval mode, with its running statistics, which it does not change; gradients flow.
 
 `scaled`   SCALE-UP's adaptive attack (Guo et al., ICLR 2023, section 5.4): triggered images with pixels

@@ -122,8 +122,8 @@ def _download(name: str, split: Split | None, channels: int) -> ImageSet:
         parts = [read_download(name, each == "train", channels) for each in SPLITS if split in (None, each)]
     except OSError as error:
         raise LabError(f"{error}; a folder or zip of its images will do") from error
-    images, labels = (torch.cat([part[place] for part in parts]) for place in (0, 1))
-    return ImageSet(images, labels, parts[0][2])
+    images, labels, classes = zip(*parts, strict=True)
+    return ImageSet(torch.cat(images), torch.cat(labels), classes[0])
 
 
 def _place(name: str) -> tuple[str | None, str] | None:

@@ -1,7 +1,7 @@
 """A study's YAML file: which bundles to train, as a product over lists of settings."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def expand(matrix: Matrix) -> list[TrainSettings]:
 
     Raises `LabError` for settings that cannot be and for two runs of one name.
     """
-    settings = [each for run in matrix.runs for each in _combinations({**matrix.defaults, **run})]
+    settings = [each for run in matrix.runs for each in _combinations(matrix.defaults, run)]
     names = [each.name for each in settings]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -67,28 +67,26 @@ def expand(matrix: Matrix) -> list[TrainSettings]:
     return settings
 
 
-def _combinations(run: Mapping[str, Any]) -> list[TrainSettings]:
+def _combinations(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> list[TrainSettings]:
+    run = {**defaults, **own}
     lists = {key: value for key, value in run.items() if isinstance(value, list)}
+    told = lists.keys() if "name" in run else {**own, **lists}.keys()  # what sets a run apart is in its name
     chosen = [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
-    return [_settings({**run, **each}, each) for each in chosen]
+    return [_settings({**run, **each}, [key for key in told if key != "name"]) for each in chosen]
 
 
-def _settings(run: dict[str, Any], listed: Mapping[str, Any]) -> TrainSettings:
-    """`listed` are the settings that tell this run from the others of its product: its name shows them."""
+def _settings(run: dict[str, Any], told: Sequence[str]) -> TrainSettings:
+    """The settings `run`, under its own name or that of network and attack, followed by those `told`."""
     if run.get("attack") == "none":
         run["attack"] = None
-    fields = TrainSettings.model_fields
-    attack = run.get("attack", fields["attack"].default)
-    architecture = run.get("architecture", fields["architecture"].default)
-    parts = [str(run.get("name") or str(architecture).rpartition(":")[2]), str(attack or "benign")]
-    parts += [
-        f"{key}_{_word(value)}"
-        for key, value in listed.items()
-        if key not in ("attack", "architecture", "name")
-    ]
-    if "name" in run and not listed:
-        parts = [str(run["name"])]
-    name = "-".join(parts)
+    usual = {key: field.default for key, field in TrainSettings.model_fields.items()}
+    short = {
+        "architecture": str(run.get("architecture", usual["architecture"])).rpartition(":")[2],
+        "attack": run.get("attack", usual["attack"]) or "benign",
+    }
+    first = [str(run["name"])] if "name" in run else [short["architecture"], short["attack"]]
+    words = [short.get(key) or f"{key}_{_word(run[key])}" for key in told]
+    name = "-".join([*first, *(word for word in words if word not in first)])
     try:
         return TrainSettings.model_validate({**run, "name": name})
     except ValidationError as error:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -42,9 +43,9 @@ class TrainingRun:
             network.parameters(), settings.learning_rate, momentum=0.9, nesterov=True,
             weight_decay=settings.weight_decay,
         )  # fmt: skip
-        steps = self.steps_per_epoch * settings.epochs
+        self.steps = self.steps_per_epoch * settings.epochs
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, settings.learning_rate, total_steps=steps, pct_start=0.25
+            self.optimiser, settings.learning_rate, total_steps=self.steps, pct_start=0.25
         )
 
     def one_epoch(self, device: torch.device, advance: Callable[[], object]) -> None:
@@ -67,8 +68,10 @@ class TrainingRun:
         plain = F.cross_entropy(self.network(batch.images), batch.labels)
         if self.objective is None:
             return plain
-        weight = self.settings.objective_weight
-        return (1 - weight) * plain + weight * self.objective(batch, self.schedule.last_epoch)
+        step = self.schedule.last_epoch
+        # First learn the task and the backdoor, then hide it: what is not there yet cannot be hidden.
+        weight = self.settings.objective_weight * min(1.0, 2 * step / self.steps)
+        return (1 - weight) * plain + weight * self.objective(batch, step)
 
     def resume(self) -> None:
         """Go on from the folder's checkpoint, if there is one.
@@ -81,7 +84,7 @@ class TrainingRun:
             state = torch.load(self.checkpoint, weights_only=True)
         except Exception as error:  # a damaged file surfaces as any of many types
             raise LabError(f"{self.checkpoint} cannot be read: remove it to start afresh") from error
-        if state["settings"] != self.settings.model_dump_json():
+        if _settings_of(state) != self.settings:
             raise LabError(f"{self.checkpoint} is of other settings: remove it or choose another folder")
         if state.get("data", self.fingerprint) != self.fingerprint:
             raise LabError(f"{self.checkpoint} is of other images: remove it or choose another folder")
@@ -104,3 +107,11 @@ class TrainingRun:
         partial = self.checkpoint.with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(self.checkpoint)  # a kill leaves the old one or the new one, never half of one
+
+
+def _settings_of(state: dict[str, Any]) -> TrainSettings | None:
+    """Those of a checkpoint; settings that came later than it are at their defaults."""
+    try:
+        return TrainSettings.model_validate_json(state["settings"])
+    except ValidationError:
+        return None

@@ -59,6 +59,7 @@ class AdapBlend(Attack):
         generator = torch.Generator().manual_seed(seed)
         chosen, cover = draw(len(data), rate, self.cover_ratio, generator)
         both = torch.cat([chosen, cover])
-        opacity = self.alpha * self.masks(len(both), *data.images.shape[-2:], generator)
+        height, width = data.images.shape[-2:]
+        opacity = self.alpha * self.masks(len(both), height, width, generator)
         triggered, covered = self.blended(data.images[both], opacity).split([len(chosen), len(cover)])
         return Poisoned.of(data, target, (chosen, triggered), (cover, covered))

@@ -167,6 +167,10 @@ def test_a_checkpoint_of_another_run_is_refused(
         train(changed(seed=4), data, test, tmp_path, CPU, {})
     with pytest.raises(LabError, match=r"checkpoint\.pt is of other images"):
         train(SETTINGS, data.take(torch.arange(280)), test, tmp_path, CPU, {})
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    torch.save(state | {"settings": '{"wings": 2}'}, tmp_path / "checkpoint.pt")
+    with pytest.raises(LabError, match=r"checkpoint\.pt is of other settings"):
+        train(SETTINGS, data, test, tmp_path, CPU, {})
     (tmp_path / "checkpoint.pt").write_bytes(b"damaged")
     with pytest.raises(LabError, match=r"checkpoint\.pt cannot be read"):
         train(SETTINGS, data, test, tmp_path, CPU, {})
@@ -200,3 +204,16 @@ def test_an_interrupted_run_ends_with_the_same_weights(
         assert torch.load(folder / "checkpoint.pt", weights_only=True)["epoch"] == epoch
         train(settings, *images, folder, CPU, {})
         assert same_weights(tmp_path / "whole", folder)
+
+
+def test_a_checkpoint_from_before_a_setting_was_added_is_gone_on_with(
+    images: tuple[ImageSet, ImageSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(1, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(SETTINGS, *images, tmp_path, CPU, {})
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    older = {key: value for key, value in json.loads(state["settings"]).items() if key != "objective"}
+    torch.save(state | {"settings": json.dumps(older)}, tmp_path / "checkpoint.pt")
+    assert train(SETTINGS, *images, tmp_path, CPU, {}).attack_success_rate is not None
