@@ -23,6 +23,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from app.archive import ArchiveError
+from app.artefact import ArtefactError
 from app.batcher import Closed, Overloaded
 from app.calibrator import CalibrationBusy, CalibrationMismatch, UnusableImages
 from app.firewall import NotCalibrated
@@ -112,6 +113,7 @@ KINDS: dict[type[Exception], Kind] = {
     LabelError: Kind(422, "label-mismatch", "The labels do not fit"),
     UnusableImages: Kind(422, "unusable-images", "Too many images cannot be read"),
     CalibrationError: Kind(422, "calibration-refused", "The images do not support this calibration"),
+    ArtefactError: Kind(422, "artefact-refused", "The calibration file is not taken"),
     CalibrationBusy: Kind(409, "calibration-busy", "Another calibration is under way"),
     CalibrationMismatch: Kind(503, "calibration-mismatch", "The calibration belongs to something else"),
     UnknownCalibration: Kind(404, "unknown-calibration", "There is no such calibration"),
