@@ -27,7 +27,7 @@ from app.artefact import ArtefactError
 from app.batcher import Closed, Overloaded
 from app.calibrator import CalibrationBusy, CalibrationMismatch, UnusableImages
 from app.firewall import NotCalibrated
-from app.forms import FormError, TooManyParts
+from app.forms import FormError, NoRoom, TooManyParts
 from app.images import EmptyImage, ImageError, OversizedImage, UnreadableImage, UnsupportedImage
 from app.labels import LabelError
 from app.middleware import CLIENT_GONE, BodyTooLarge
@@ -108,6 +108,7 @@ KINDS: dict[type[Exception], Kind] = {
     ImageError: Kind(422, "unreadable-image", "The image cannot be read"),
     BodyTooLarge: Kind(413, "body-too-large", "The body is too large"),
     TooManyParts: Kind(413, "too-many-parts", "The form has too many parts"),
+    NoRoom: Kind(507, "no-room", "There is no room for the body"),
     FormError: Kind(400, "malformed-form", "The form cannot be read"),
     ArchiveError: Kind(422, "archive-refused", "The archive is not taken"),
     LabelError: Kind(422, "label-mismatch", "The labels do not fit"),

@@ -55,7 +55,7 @@ def _collapses(detectors: Sequence[Figures]) -> list[Figures]:
 
 
 def _entry(each: Figures, models: Sequence[Figures], info: ClassifierInfo) -> Figures:
-    shares: dict[bool, list[float]] = {False: [], True: []}
+    shares: dict[bool | None, list[float]] = {False: [], True: [], None: []}
     for model in models:
         shares[model["backdoored"]] += [c["share"] for c in model["collapse"] if _same(c, each)]
     entry = {**each, "name": info.name_of(each["label"]), "benign_models": shares[False]}

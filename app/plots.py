@@ -11,7 +11,7 @@ __all__ = ["MOST_ROWS", "collapse_plot", "confidence_plot", "rates_plot", "remar
 
 Figures = Mapping[str, Any]
 MOST_ROWS = 24
-WIDTH, LEFT, RIGHT = 460.0, 100.0, 448.0  # of a plot, and of the area right of its labels
+WIDTH, LEFT, RIGHT = 460.0, 100.0, 416.0  # of a plot, and of the area right of its labels
 HEAD, ROW, FOOT = 128.0, 20.0, 40.0  # pixels above the rows, per row, below them
 QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SHARES = (0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -33,7 +33,8 @@ def remarkable(part: Figures) -> list[Figures]:
 
 
 def class_name(row: Figures) -> str:
-    return f"{row['label']} {row['name']}" if row.get("name") else str(row["label"])
+    label, name = str(row["label"]), row.get("name")
+    return f"{label} {name}" if name and name != label else label
 
 
 # --- scores ---------------------------------------------------------------------------------------
@@ -58,7 +59,11 @@ def _histogram(counts: Sequence[int], base: float) -> Markup:
     """Bars on a square-root scale, so that the tail, where thresholds lie, can be seen."""
     total, width = sum(counts), (RIGHT - LEFT) / len(counts)
     y = root(max(counts) / total, base, 16.0)
-    lines = [_gridline(value, y) for value in spaced(SHARES, y, 16) if 0 < value <= max(counts) / total]
+    lines = [
+        _gridline(value, y)
+        for value in spaced(SHARES, y, 16)
+        if value <= max(counts) / total and y(value) < base - 20
+    ]
     bars = [
         element(
             "rect", element("title", f"{count} of {total} benign images"),
@@ -104,9 +109,9 @@ def _strip(row: Figures, blind: bool, x: Scale, top: float) -> Markup:
         )
     parts += _shades(row["histogram"] or [], top + 3, height)
     if not row["images"]:
-        parts.append(_note("no benign image", middle))
-    if blind and threshold is not None:
-        parts.append(_note("nothing can be rejected", middle))
+        parts.append(element("text", "no benign image", x=LEFT + 6, y=middle + 4, class_="note"))
+    if blind:
+        parts.append(element("text", "blind", x=RIGHT + 8, y=middle + 4, class_="note"))
     if threshold is not None:
         place = min(x(threshold), RIGHT - 1)
         title = element("title", f"threshold {threshold:.4g}")
@@ -114,10 +119,6 @@ def _strip(row: Figures, blind: bool, x: Scale, top: float) -> Markup:
             element("line", title, x1=place, x2=place, y1=top + 1, y2=top + ROW - 1, class_="threshold")
         )
     return element("g", *parts)
-
-
-def _note(text: str, middle: float) -> Markup:
-    return element("text", text, x=RIGHT - 8, y=middle + 4, text_anchor="end", class_="note")
 
 
 def _shades(counts: Sequence[int], top: float, height: float) -> list[Markup]:
@@ -150,7 +151,7 @@ def _score_axis(bins: Figures, x: Scale, bottom: float) -> list[Markup]:
 
 # --- rates ----------------------------------------------------------------------------------------
 
-BETWEEN, SATURATION = 310.0, 344.0  # the false-positive rates end, the saturations begin
+BETWEEN, SATURATION = 308.0, 340.0  # the false-positive rates end, the saturations begin
 
 
 def rates_plot(part: Figures) -> Markup:
@@ -187,7 +188,7 @@ def _rate_headings() -> list[Markup]:
 
 def _rate_axis(x: Scale, largest: float, part: Figures, bottom: float) -> list[Markup]:
     marks = [element("line", x1=LEFT, x2=BETWEEN, y1=bottom, y2=bottom, class_="axis")]
-    for value in spaced([v for v in SHARES if v <= largest], x, 34):
+    for value in spaced([v for v in SHARES if v <= largest], x, 40):
         marks += [
             element("line", x1=x(value), x2=x(value), y1=HEAD - 46, y2=bottom, class_="grid"),
             element("text", share(value), x=x(value), y=bottom + 15, text_anchor="middle", class_="tick"),
@@ -237,12 +238,12 @@ def _saturation(value: float, middle: float) -> Markup:
 def confidence_plot(part: Figures) -> Markup:
     """Benign confidence, and the share that collapses, by the number of amplified layers."""
     points, collapses = part["behaviour"]["confidence"], part["behaviour"]["collapse"]
-    top, bottom, left = 34.0, 214.0, 44.0
-    x = linear(1, max(len(points), 2), left, RIGHT - 8)
+    top, bottom, left, right = 34.0, 214.0, 44.0, WIDTH - 12
+    x = linear(1, max(len(points), 2), left, right - 8)
     y = linear(0, 1, bottom, top)
     half = (x(2) - x(1)) / 2
     k, n = int(part["fit"]["k"]), int(part["fit"]["n"])
-    first, last = max(x(k) - half, left), min(x(k + n - 1) + half, RIGHT)
+    first, last = max(x(k) - half, left), min(x(k + n - 1) + half, right)
     band = [(x(p["layers"]), y(p["q95"])) for p in points] + [
         (x(p["layers"]), y(p["q05"])) for p in reversed(points)
     ]
@@ -250,7 +251,7 @@ def confidence_plot(part: Figures) -> Markup:
         element("rect", x=first, y=top, width=last - first, height=bottom - top, class_="used"),
         element("text", f"used: k = {k}, n = {n}", x=(first + last) / 2, y=top - 8,
                 text_anchor="middle" if first > 130 else "start", class_="tick"),
-        *[_level(value, y, left) for value in QUARTERS],
+        *[_level(value, y, left, right) for value in QUARTERS],
         element("polygon", points=_points(band), class_="band"),
         element("polyline", points=_points([(x(p["layers"]), y(p["median"])) for p in points]),
                 class_="median"),
@@ -262,8 +263,8 @@ def confidence_plot(part: Figures) -> Markup:
     return drawing(WIDTH, bottom + FOOT, says, *marks)
 
 
-def _level(value: float, y: Scale, left: float) -> Markup:
-    line = element("line", x1=left, x2=RIGHT, y1=y(value), y2=y(value), class_="grid")
+def _level(value: float, y: Scale, left: float, right: float) -> Markup:
+    line = element("line", x1=left, x2=right, y1=y(value), y2=y(value), class_="grid")
     return line + element("text", f"{value:g}", x=left - 8, y=y(value) + 4, text_anchor="end", class_="tick")
 
 
@@ -278,13 +279,13 @@ def _layer_axis(x: Scale, layers: int, bottom: float) -> list[Markup]:
         for value in whole
     ]
     what = "amplified BatchNorm layers, counted from the last →"
-    return [*texts, element("text", what, x=RIGHT, y=bottom + 32, text_anchor="end", class_="tick")]
+    return [*texts, element("text", what, x=WIDTH - 12, y=bottom + 32, text_anchor="end", class_="tick")]
 
 
 def collapse_plot(evidence: Sequence[Figures]) -> Markup:
     """How many benign images end in one class, beside what other models show."""
     rows, height, top = list(evidence), 30.0, 12.0
-    x, bottom = linear(0, 1, LEFT, RIGHT - 36), top + height * len(rows)
+    x, bottom = linear(0, 1, LEFT, RIGHT - 16), top + height * len(rows)
     grid = [
         element("line", x1=x(v), x2=x(v), y1=top, y2=bottom, class_="grid")
         for v in (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -317,7 +318,7 @@ def _collapse_row(row: Figures, x: Scale, top: float, height: float) -> Markup:
         *[_diamond(x(v), middle) for v in row["backdoored_models"]],
         element(
             "text", element("title", row["name"] or ""), f"→ {shorten(row['name'] or str(row['label']), 5)}",
-            x=RIGHT + 8, y=middle + 4, text_anchor="end", class_="note",
+            x=RIGHT + 2, y=middle + 4, class_="note",
         ),
     ]  # fmt: skip
     return element("g", *marks)

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -64,6 +65,7 @@ def _detector(part: Mapping[str, Any]) -> dict[str, Any]:
         "cost": part.get("cost"),
         "engine": part.get("engine"),
         "k": part["fit"].get("k"),
+        "settings": json.dumps(part["settings"], ensure_ascii=False),
     }
 
 

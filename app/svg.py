@@ -51,12 +51,14 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def share(value: float) -> str:
-    """A share as people write it: 0.4 %, 12 %."""
+    """A share as people write it, held together by a no-break space: 0.4 %, 12 %, 99.5 %."""
     percent = 100 * value
-    return f"{percent:.0f} %" if percent >= 9.95 or percent == 0 else f"{percent:.2g} %"
+    if 99 < percent < 100:
+        return f"{min(percent, 99.9):.1f}\u00a0%"
+    return f"{percent:.0f}\u00a0%" if percent >= 9.95 or percent == 0 else f"{percent:.2g}\u00a0%"
 
 
-def shorten(text: str, most: int = 13) -> str:
+def shorten(text: str, most: int = 12) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

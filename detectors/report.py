@@ -24,6 +24,7 @@ __all__ = [
 Booleans = npt.NDArray[np.bool_]
 PowerLevel = Literal["has power", "weak", "none"]
 
+NAMED = 10  # labels that a sentence lists
 SATURATED = 1e-6  # closer to the maximum than this is the maximum: float32 softmax reaches no further
 
 
@@ -183,12 +184,11 @@ def verdict_in_words(
         )
     if not blind:
         return "has power", "triggered images can score above every label's threshold"
-    shared = np.isin(predicted, blind)
-    why = (
-        f", where {saturated[shared].mean():.0%} of benign images already have the highest possible score"
-        if shared.any()
-        else ", which no benign image was predicted as"
-    )
-    return "weak", (
-        f"no power against a trigger whose target is one of {len(blind)} of the {classes} labels{why}"
-    )
+    chosen = np.isin(predicted, blind)
+    why = "no benign image was predicted so"
+    if chosen.any():
+        share = saturated[chosen].mean()
+        why = f"{share:.0%} of the benign images predicted so already have the highest possible score"
+    named = ", ".join(map(str, blind[:NAMED])) + (", …" if len(blind) > NAMED else "")
+    target = f"one of {len(blind)} of the {classes} labels ({named})"
+    return "weak", f"no power against a trigger whose target is {target}: {why}"

@@ -14,6 +14,7 @@ from rich.progress import track
 from detectors.base import DetectorError
 from lab.attacks import ATTACKS
 from lab.data import ImageSet, LabError, Split, open_images
+from lab.evidence import evidence_table, measure_evidence, merge
 from lab.judge import figures_table, judge, open_study
 from lab.train import TrainSettings, train
 from models.errors import ModelError
@@ -99,6 +100,33 @@ def evaluate_command(
     console.print(figures_table(study, figures))
     if out is not None:
         out.write_text(json.dumps([asdict(each) for each in figures], indent=2) + "\n", encoding="utf-8")
+
+
+@app.command("evidence")
+def evidence_command(
+    bundle: Annotated[list[Path], typer.Option(help="A model bundle; several may be named.")],
+    data: Annotated[str, typer.Option(help=DATA)],
+    images: Annotated[int, typer.Option(min=20, help="Benign test images to measure on.")] = 1000,
+    channels: Annotated[int, typer.Option(help="1 for grey images, 3 for colour.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Add the figures to this JSON file.")] = None,
+    seed: Annotated[int, typer.Option(help="Draws the images.")] = 0,
+    device: Annotated[str, typer.Option()] = "cuda" if CUDA else "cpu",
+) -> None:
+    """Measure how far benign predictions collapse into one class when a model is amplified or its input
+    scaled. The gateway's reports compare with such figures."""
+    try:
+        where, test = _device(device), _open(data, "test", channels)
+        found = [
+            measure_evidence(each, test, data, images, seed, where)
+            for each in track(bundle, "measuring", console=errors)
+        ]
+        if out is not None:
+            names = " ".join(f"--bundle {each.name}" for each in bundle)
+            options = f"--data {Path(data).name} --images {images} --channels {channels} --seed {seed}"
+            merge(out, found, f"triggerwall lab evidence {names} {options}")
+    except (LabError, ModelError, DetectorError, OSError) as error:
+        _fail(str(error))
+    console.print(evidence_table(found))
 
 
 def _open(source: str, split: Split, channels: int) -> ImageSet:

@@ -47,7 +47,7 @@ Id = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$", description="Id of a c
     status_code=201,
     summary="Learn from benign images what to enforce",
     dependencies=[Admin],
-    responses=problems(400, 401, 403, 409, 413, 415, 422, 500, 503),
+    responses=problems(400, 401, 403, 409, 413, 415, 422, 500, 503, 507),
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}},
 )
 async def calibrate(request: Request, response: Response, gateway: GatewayOf) -> CalibrationReport:
