@@ -32,7 +32,8 @@ def model_evidence(
     Amplification is taken at the deepest of the networks that IBD-PSC uses. Only reference models with as
     many image channels are compared with: grey digits and colour photographs collapse differently.
     """
-    alike = [m for m in (models or reference_models()) if m["channels"] == info.channels]
+    known = reference_models() if models is None else models
+    alike = [m for m in known if m["channels"] == info.channels and m["digest"] != info.digest]
     found: dict[tuple[str, float], Figures] = {}
     for each in _collapses(detectors):
         found.setdefault((each["by"], each["strength"]), each)

@@ -4,7 +4,6 @@ import errno
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
-def full(calibrated: TestClient) -> Iterator[TestClient]:
+def full(calibrated: TestClient) -> TestClient:
     """A calibrated gateway whose database may not grow any more: what SQLite meets on a full disk."""
     engine = gateway_of(calibrated).store._engine
 
@@ -34,7 +33,7 @@ def full(calibrated: TestClient) -> Iterator[TestClient]:
 
     event.listen(engine, "connect", no_room)
     engine.dispose()
-    yield calibrated
+    return calibrated
 
 
 def judged_by(client: TestClient) -> str:

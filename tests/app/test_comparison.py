@@ -13,7 +13,8 @@ def part(**changes: Any) -> dict[str, Any]:
     ]
     plain = {
         "detector": "psc", "settings": {"n": 5}, "fit": {"k": 12}, "alpha": 0.01, "achieved_fpr": 0.01,
-        "achieved_fpr_interval": [0.005, 0.02], "saturation": 0.1, "blind_labels": [], "power": "has power: yes",
+        "achieved_fpr_interval": [0.005, 0.02], "saturation": 0.1, "blind_labels": [],
+        "power": "has power: yes",
     }  # fmt: skip
     return {**plain, "classes": classes, **changes}
 
