@@ -24,10 +24,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from app.archive import ArchiveError
+from app.artefact import ArtefactError
 from app.batcher import Closed, DeadlineExceeded, Overloaded
 from app.calibrator import CalibrationBusy, CalibrationMismatch, UnusableImages
 from app.firewall import NotCalibrated
-from app.forms import FormError, TooManyParts
+from app.forms import FormError, NoRoom, TooManyParts
 from app.images import EmptyImage, ImageError, OversizedImage, UnreadableImage, UnsupportedImage
 from app.labels import LabelError
 from app.middleware import CLIENT_GONE, BodyTooLarge
@@ -114,11 +115,13 @@ KINDS: dict[type[Exception], Kind] = {
     ImageError: Kind(422, "unreadable-image", "The image cannot be read"),
     BodyTooLarge: Kind(413, "body-too-large", "The body is too large"),
     TooManyParts: Kind(413, "too-many-parts", "The form has too many parts"),
+    NoRoom: Kind(507, "no-room", "There is no room for the body"),
     FormError: Kind(400, "malformed-form", "The form cannot be read"),
     ArchiveError: Kind(422, "archive-refused", "The archive is not taken"),
     LabelError: Kind(422, "label-mismatch", "The labels do not fit"),
     UnusableImages: Kind(422, "unusable-images", "Too many images cannot be read"),
     CalibrationError: Kind(422, "calibration-refused", "The images do not support this calibration"),
+    ArtefactError: Kind(422, "artefact-refused", "The calibration file is not taken"),
     CalibrationBusy: Kind(409, "calibration-busy", "Another calibration is under way"),
     CalibrationMismatch: Kind(503, "calibration-mismatch", "The calibration belongs to something else"),
     UnknownCalibration: Kind(404, "unknown-calibration", "There is no such calibration"),

@@ -194,7 +194,17 @@ class Firewall:
         guard = self.guard
         if guard is None and self.mode is Mode.ENFORCE:
             raise NotCalibrated("no calibration is active")
-        watches = guard.watches if guard else ()
+        return (guard.id if guard else None), self._judge(images, guard.watches if guard else (), full)
+
+    @torch.inference_mode()
+    def rehearse(self, guard: Guard) -> None:
+        """Judge two grey images by `guard`, which need not be enforced: whatever its detectors would raise
+        on traffic is raised here."""
+        info = self.classifier.info
+        for full in (False, True):
+            self._judge(torch.full((2, info.channels, *info.size), 0.5), guard.watches, full)
+
+    def _judge(self, images: Tensor, watches: Sequence[Watch], full: bool) -> list[Inspection]:
         stopwatch = Stopwatch(self.classifier.device)
         base = self._base_pass(self._to_device(images), watches)
         stopwatch.mark("predict")
@@ -206,7 +216,7 @@ class Firewall:
         stopwatch.mark("detect")
         for stage, seconds in stopwatch.seconds().items():
             self.on_stage(stage, seconds)
-        return (guard.id if guard else None), [self._inspection(row.tolist(), watches) for row in table]
+        return [self._inspection(row.tolist(), watches) for row in table]
 
     def _to_device(self, images: Tensor) -> Tensor:
         device = self.classifier.device

@@ -128,6 +128,9 @@ class Settings(BaseSettings):
     max_calibration_body_bytes: int = Field(
         default=1024 * MEBIBYTE, ge=1024, description="Largest body of POST /calibrate in bytes."
     )
+    max_artefact_bytes: int = Field(
+        default=64 * MEBIBYTE, ge=1024, description="Largest calibration file that is imported, in bytes."
+    )
     max_image_bytes: int = Field(default=16 * MEBIBYTE, ge=128, description="Largest encoded image in bytes.")
     max_pixels: int = Field(
         default=25_000_000, ge=1, description="Most pixels of one image, from its header."

@@ -16,6 +16,7 @@ from detectors.base import DetectorError
 from lab.adaptive import OBJECTIVES
 from lab.attacks import ATTACKS
 from lab.data import LabError
+from lab.evidence import evidence_table, measure_evidence, merge
 from lab.gallery import draw_gallery, known_triggers
 from lab.judge import DETECTORS, figures_table, judge, open_study
 from lab.matrix import read_matrix
@@ -183,6 +184,33 @@ def _assignments(words: list[str]) -> dict[str, Any]:
 
 def _warn(sentence: str) -> None:
     errors.print(sentence, markup=False)
+
+
+@app.command("evidence")
+def evidence_command(
+    bundle: Annotated[list[Path], typer.Option(help="A model bundle; several may be named.")],
+    data: Annotated[str, typer.Option(help=DATA)],
+    images: Annotated[int, typer.Option(min=20, help="Benign test images to measure on.")] = 1000,
+    channels: Annotated[int, typer.Option(help="1 for grey images, 3 for colour.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Add the figures to this JSON file.")] = None,
+    seed: Annotated[int, typer.Option(help="Draws the images.")] = 0,
+    device: Annotated[str, typer.Option()] = "cuda" if CUDA else "cpu",
+) -> None:
+    """Measure how far benign predictions collapse into one class when a model is amplified or its input
+    scaled. The gateway's reports compare with such figures."""
+    try:
+        where, test = _device(device), open_split(data, "test", channels, _warn)
+        found = [
+            measure_evidence(each, test, data, images, seed, where)
+            for each in track(bundle, "measuring", console=errors)
+        ]
+        if out is not None:
+            names = " ".join(f"--bundle {each.name}" for each in bundle)
+            options = f"--data {Path(data).name} --images {images} --channels {channels} --seed {seed}"
+            merge(out, found, f"triggerwall lab evidence {names} {options}")
+    except (LabError, ModelError, DetectorError, OSError) as error:
+        _fail(str(error))
+    console.print(evidence_table(found))
 
 
 def _device(name: str) -> torch.device:
