@@ -31,7 +31,5 @@ class CleanLabel(Learnt):
         members = (data.labels == target).nonzero().flatten()
         order = torch.randperm(len(members), generator=torch.Generator().manual_seed(seed))
         chosen = members[order[: round(rate * len(data))]]
-        images = data.images.clone()
-        if len(chosen):
-            images[chosen] = self.disguised(data.images[chosen], target)
-        return Poisoned(ImageSet(images, data.labels.clone(), data.classes), chosen)
+        disguised = self.disguised(data.images[chosen], target)
+        return Poisoned.of(data, target, (chosen, disguised))

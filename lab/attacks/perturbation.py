@@ -34,7 +34,7 @@ def adversarial(network: nn.Module, images: Tensor, label: int, epsilon: int, st
     2.1), step 2.5 ε / steps, from the image itself. `network` maps pixels in [0, 1] to logits.
     """
     device = next(network.parameters()).device
-    moved = []
+    moved = [images[:0]]
     for part in track(images.split(BATCH), "perturbing", transient=True):
         clean = part.to(device).float() / 255
         current = clean.clone()
@@ -47,7 +47,7 @@ def adversarial(network: nn.Module, images: Tensor, label: int, epsilon: int, st
             current = clean + (current - clean).clamp(-epsilon / 255, epsilon / 255)
             current = current.clamp(0, 1)
         moved.append((current * 255).round().to(torch.uint8).to(images.device))
-    return torch.cat(moved) if moved else images.clone()
+    return torch.cat(moved)
 
 
 def universal(network: nn.Module, data: ImageSet, target: int, epsilon: int, steps: int, seed: int) -> Tensor:
