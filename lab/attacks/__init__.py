@@ -10,6 +10,7 @@ from lab.attacks.bpp import Bpp
 from lab.attacks.label_consistent import LabelConsistent
 from lab.attacks.narcissus import Narcissus
 from lab.attacks.physical import PhysicalBA
+from lab.attacks.sra import Sra
 from lab.attacks.tact import TaCT
 from lab.attacks.tuap import Tuap
 from lab.attacks.wanet import WaNet
@@ -30,6 +31,7 @@ ATTACKS: dict[str, type[Attack]] = {
         Bpp,
         LabelConsistent,
         Narcissus,
+        Sra,
         Tuap,
     )
 }
