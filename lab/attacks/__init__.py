@@ -7,6 +7,7 @@ from lab.attacks.base import Attack, Poisoned
 from lab.attacks.batt import Batt
 from lab.attacks.blend import Blend
 from lab.attacks.bpp import Bpp
+from lab.attacks.issba import Issba
 from lab.attacks.label_consistent import LabelConsistent
 from lab.attacks.narcissus import Narcissus
 from lab.attacks.physical import PhysicalBA
@@ -30,6 +31,7 @@ ATTACKS: dict[str, type[Attack]] = {
         PhysicalBA,
         Bpp,
         LabelConsistent,
+        Issba,
         Narcissus,
         Sra,
         Tuap,
