@@ -7,6 +7,7 @@ from lab.attacks.base import Attack, Poisoned
 from lab.attacks.batt import Batt
 from lab.attacks.blend import Blend
 from lab.attacks.bpp import Bpp
+from lab.attacks.iad import Iad
 from lab.attacks.issba import Issba
 from lab.attacks.label_consistent import LabelConsistent
 from lab.attacks.narcissus import Narcissus
@@ -31,6 +32,7 @@ ATTACKS: dict[str, type[Attack]] = {
         PhysicalBA,
         Bpp,
         LabelConsistent,
+        Iad,
         Issba,
         Narcissus,
         Sra,
