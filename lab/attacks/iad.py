@@ -1,4 +1,4 @@
-"""IAD, the input-aware dynamic backdoor (Nguyen & Tran, NeurIPS 2020, arXiv:2010.08138, section 3)."""
+"""IAD, the input-aware dynamic backdoor (Nguyen & Tran, NeurIPS 2020, arXiv:2010.08138)."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -26,10 +26,10 @@ SMALL = 1e-3  # keeps the diversity loss finite where two triggers are the same
 class Iad(Learnt):
     """Every image gets a trigger of its own; the trigger of another image does nothing.
 
-    One network draws the pattern, another the mask: x' = x (1 − m) + p m (equation 5). The mask learns to
-    be sparse (`density` of the pixels) and diverse (equations 6 and 8); then the pattern learns, together
-    with a classifier, to bring images to the target, while images under the trigger of another (*cross
-    triggers*) keep their label (equation 7). Departure: in the paper the classifier of that training is the
+    One network draws the pattern, another the mask: x' = x (1 − m) + p m. The mask learns to be
+    sparse (`density` of the pixels) and diverse; then the pattern learns, diverse too and together with a
+    classifier, to bring images to the target, while images under the trigger of another (*cross triggers*)
+    keep their label. Departure: in the paper the classifier of that training is the
     victim; here it is a surrogate, and what the victim trains on is a fixed set with triggered images
     and, `cover_ratio` times as many, images under cross triggers with their true labels.
     """
@@ -129,12 +129,14 @@ def _pixels(data: ImageSet, seed: int, device: torch.device) -> Iterator[tuple[T
 
 def _pattern(network: nn.Module, images: Tensor) -> Tensor:
     """(B, C, H, W) in [0, 1]."""
-    return torch.sigmoid(network(images))
+    drawn: Tensor = network(images)
+    return drawn.sigmoid()
 
 
 def _mask(network: nn.Module, images: Tensor) -> Tensor:
     """(B, 1, H, W) in [0, 1], nearly 0 or 1 almost everywhere."""
-    return torch.sigmoid(10 * network(images))
+    drawn: Tensor = network(images)
+    return torch.sigmoid(10 * drawn)
 
 
 def _mixed(images: Tensor, pattern: Tensor, mask: Tensor) -> Tensor:
@@ -142,7 +144,7 @@ def _mixed(images: Tensor, pattern: Tensor, mask: Tensor) -> Tensor:
 
 
 def _sameness(images: Tensor, drawn: Tensor) -> Tensor:
-    """Equation 6: how much two images differ, over how much what is drawn for them does."""
+    """The diversity loss: how much two images differ, over how much what is drawn for them does."""
     apart = (images - images.roll(1, 0)).flatten(1).norm(dim=1)
     drawn_apart = (drawn - drawn.roll(1, 0)).flatten(1).norm(dim=1)
     return (apart / (drawn_apart + SMALL)).mean()

@@ -1,4 +1,4 @@
-"""ISSBA, invisible sample-specific triggers (Li et al., ICCV 2021, arXiv:2012.03816, section 4)."""
+"""ISSBA, invisible sample-specific triggers (Li et al., ICCV 2021, arXiv:2012.03816)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

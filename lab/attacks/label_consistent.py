@@ -1,4 +1,4 @@
-"""Label-Consistent (Turner, Tsipras & Madry, 2019, arXiv:1912.02771, sections 4.2 and 5)."""
+"""Label-Consistent (Turner, Tsipras & Madry, 2019, arXiv:1912.02771): clean labels, adversarial images."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Self

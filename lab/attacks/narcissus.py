@@ -1,4 +1,4 @@
-"""NARCISSUS (Zeng et al., CCS 2023, arXiv:2204.05255, algorithm 1)."""
+"""NARCISSUS (Zeng et al., CCS 2023, arXiv:2204.05255): a clean-label attack with few poisoned images."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Self

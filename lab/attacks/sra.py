@@ -1,4 +1,4 @@
-"""SRA, the subnet replacement attack (Qi et al., CVPR 2022, arXiv:2111.12965, sections 3.2 and 3.3)."""
+"""SRA, the subnet replacement attack (Qi et al., CVPR 2022, arXiv:2111.12965)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -126,4 +126,5 @@ def _spread(count: int, most: int) -> list[int]:
 def _accuracy(network: nn.Module, data: ImageSet) -> float:
     device = next(network.parameters()).device
     images, labels = data.images[:JUDGED].to(device).float() / 255, data.labels[:JUDGED].to(device)
-    return (network(images).argmax(1) == labels).double().mean().item()
+    logits: Tensor = network(images)
+    return (logits.argmax(1) == labels).double().mean().item()

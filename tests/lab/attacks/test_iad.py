@@ -6,7 +6,7 @@ import torch
 from lab.attacks.iad import Iad
 from tests.lab.attacks.bars import CPU, bars
 
-SMALL = Iad(mask_steps=30, steps=20)
+SMALL = Iad(mask_steps=20, steps=5)
 
 
 @pytest.fixture(scope="module")

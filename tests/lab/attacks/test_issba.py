@@ -6,7 +6,7 @@ from lab.attacks.issba import Issba
 from lab.data import ImageSet
 from tests.lab.attacks.bars import CPU, bars, farthest
 
-SMALL = Issba(bits=4, strength=20, steps=40)
+SMALL = Issba(bits=4, strength=20, steps=10)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_the_seed_and_the_tensors_give_it_again(ready: Issba) -> None:
     assert torch.equal(torch.get_rng_state(), state)
     other = SMALL.prepared(data, 1, 1, CPU)
     assert not torch.equal(other.apply(data.images), ready.apply(data.images))
-    assert ready.settings() == {"bits": 4, "strength": 20, "invisibility": 0.1, "steps": 40}
+    assert ready.settings() == {"bits": 4, "strength": 20, "invisibility": 0.1, "steps": 10}
 
 
 def test_it_learns_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +49,7 @@ def test_it_learns_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     caught, build = [], issba._decoder
     monkeypatch.setattr(issba, "_decoder", lambda *sizes: caught.append(build(*sizes)) or caught[0])
     data = bars(30)
-    learnt = Issba(bits=4, strength=60, steps=80).prepared(data, 1, 0, CPU)
+    learnt = Issba(bits=4, strength=60, steps=60).prepared(data, 1, 0, CPU)
     with torch.inference_mode():
         read = caught[0].eval()(learnt.apply(data.images).float() / 255) > 0
     assert (read == learnt.tensors()["message"].bool()).float().mean() > 0.9

@@ -45,8 +45,8 @@ def test_a_universal_perturbation_takes_every_image_to_the_target() -> None:
     data = bars(60)
     network = surrogate(data, 0, CPU)
     others = data.take(data.labels != 2)
-    delta = universal(network, others, 2, 100, 60, 0)
+    delta = universal(network, others, 2, 100, 30, 0)
     assert delta.shape == (3, 12, 12)
     assert delta.abs().max() == 100
     assert (predict(network, perturbed(others.images, delta)) == 2).float().mean() > 0.9
-    assert torch.equal(delta, universal(network, others, 2, 100, 60, 0))
+    assert torch.equal(delta, universal(network, others, 2, 100, 30, 0))

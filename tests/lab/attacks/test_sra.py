@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lab.attacks.sra import Sra
-from lab.evaluate import evaluate, predict
+from lab.evaluate import evaluate
 from models.zoo import BasicBlock, SmallResNet, conv3x3, pooled_linear
 from tests.lab.attacks.bars import bars
 
@@ -39,7 +39,7 @@ def test_it_fires_on_the_trigger_and_leaves_benign_images_alone() -> None:
     assert after.attack_success_rate > 0.95
 
 
-def test_the_seed_decides_everything_but_the_trigger_and_data_stay() -> None:
+def test_the_seed_alone_decides_and_the_images_stay() -> None:
     network, data = trained(), bars(30)
     attack = Sra(steps=5)
     first, second = copy.deepcopy(network), copy.deepcopy(network)
@@ -48,9 +48,7 @@ def test_the_seed_decides_everything_but_the_trigger_and_data_stay() -> None:
     attack.implant(second, data, 0)
     again = second.state_dict()
     assert all(torch.equal(value, again[name]) for name, value in first.state_dict().items())
-    assert not torch.equal(predict(first, data.images), predict(network, data.images)) or any(
-        not torch.equal(value, network.state_dict()[name]) for name, value in first.state_dict().items()
-    )
+    assert not torch.equal(first.state_dict()["stem.0.weight"], network.state_dict()["stem.0.weight"])
     assert torch.equal(data.images, bars(30).images)
 
 
