@@ -147,7 +147,7 @@ def _sameness(images: Tensor, drawn: Tensor) -> Tensor:
     """The diversity loss: how much two images differ, over how much what is drawn for them does."""
     apart = (images - images.roll(1, 0)).flatten(1).norm(dim=1)
     drawn_apart = (drawn - drawn.roll(1, 0)).flatten(1).norm(dim=1)
-    return (apart / (drawn_apart + SMALL)).mean()
+    return torch.mean(apart / (drawn_apart + SMALL))
 
 
 def _step(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
