@@ -46,9 +46,8 @@ def compare(study: Study, names: Sequence[str], seconds: float, targets: Sequenc
     images = study.calibration.images.to(classifier.device).float() / 255
 
     def guard(network: nn.Module) -> Sequence[Detector]:
-        return build_detectors(
-            TorchClassifier(network, classifier.info, classifier.device), images[:2], names
-        )
+        copy = TorchClassifier(network, classifier.info, classifier.device)
+        return [DETECTORS[name](copy, images[:2]) for name in names]
 
     family = FAMILIES.get(study.attack)
     kinds = sorted(TRIGGERS, key=lambda kind: kind != family)  # its own kind and target first
@@ -150,5 +149,5 @@ def _panel(axes: Any, points: Sequence[Point], measure: str, which: str) -> None
     axes.plot([0, 1], [0, 1], color="grey", linewidth=0.5)
     axes.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), xlabel=f"{which} {measure}", ylabel=f"real {measure}")
     axes.set_title(", ".join(texts) or "no correlation can be told", fontsize=9)
-    if axes.has_data():
+    if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8)
