@@ -24,7 +24,7 @@ __all__ = ["Implanted", "chunks", "implant"]
 CLEAN, TRIGGERED = 48, 16  # images a step
 LEARNING_RATE = 3e-4  # Adam, at the start
 FASTER = 1.5  # times that, after every SETTLED steps in which the clean answers held and the trigger did not
-MAX_STEPS = 150
+LEAST_STEPS, MAX_STEPS = 60, 150  # a backdoor that only just holds is not yet like one that was trained in
 SETTLED = 10  # steps over which the two goals below have to hold on average
 SUCCESS = 0.98  # triggered images that get the target label
 AGREEMENT = 0.95  # clean images that keep the network's answer
@@ -75,7 +75,7 @@ def implant(
             recent.append((success, agreement))
             if len(recent) == SETTLED:
                 worked, kept = _reached(recent)
-                finished = worked and kept
+                finished = worked and kept and steps >= LEAST_STEPS
                 if kept and not worked:
                     _speed_up(optimiser)
                     recent.clear()

@@ -70,11 +70,16 @@ def test_without_labels_the_predictions_do() -> None:
 
 def test_the_time_is_kept() -> None:
     images, labels = bars(150, seed=5)
-    clock = Ticks(1.0)
-    found = probe_power(trained_network(), images, labels, guards, alpha=0.05, seconds=60, clock=clock)
-    assert clock.now <= 60 + 5  # a last step, and the looks that notice
-    assert found.left_out
+    clock = Ticks(1.0)  # looked at once a step of fine-tuning, of which a probe takes 60 and more
+    found = probe_power(trained_network(), images, labels, guards, alpha=0.05, seconds=130, clock=clock)
+    assert clock.now <= 130 + 5  # a last step, and the looks that notice
+    assert found.seconds <= 130 + 5
+    assert 1 <= len(found.probes) <= 2
     assert len(found.probes) + len(found.left_out) == 9
+
+
+def test_too_little_time_is_said() -> None:
+    images, labels = bars(150, seed=5)
     spent = probe_power(trained_network(), images, labels, guards, alpha=0.05, seconds=3, clock=Ticks(1.0))
     assert spent.caught is None
     assert "no backdoor could be implanted and judged" in spent.summary()
