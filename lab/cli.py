@@ -20,10 +20,12 @@ from lab.evidence import evidence_table, measure_evidence, merge
 from lab.gallery import draw_gallery, known_triggers
 from lab.judge import DETECTORS, figures_table, judge, open_study
 from lab.matrix import read_matrix
+from lab.power import Point, compare, power_table, scatter, to_json
 from lab.record import load_attack
 from lab.sources import open_split, open_training
 from lab.study import Images, plan, run_job
 from lab.train import TrainSettings, train
+from models.bundle import read_spec
 from models.errors import ModelError
 
 app = typer.Typer(help="Train backdoored classifiers and judge detectors on them.", no_args_is_help=True)
@@ -171,6 +173,45 @@ def gallery_command(
     except (LabError, OSError, ValueError) as error:  # ValueError: Pillow does not know the file's suffix
         _fail(str(error))
     console.print(f"{out}: {', '.join(shown)}")
+
+
+@app.command("power")
+def power_command(
+    bundle: Annotated[list[Path], typer.Option(help="Bundles that `lab train` made; repeat it.")],
+    data: Annotated[list[str], typer.Option(help=f"One for all bundles, or one for each. {DATA}")],
+    calibration: Annotated[int, typer.Option(min=20, help="Benign test images to probe with.")] = 1000,
+    images: Annotated[int, typer.Option(min=1, help="Benign images to judge, at most.")] = 500,
+    detector: Annotated[list[str] | None, typer.Option(help="profile, psc, spc, nspc.")] = None,
+    target: Annotated[
+        list[int] | None, typer.Option(help="Labels to aim at besides each attack's own; by default 1 and 2.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="For the probes of each model.")] = 120,
+    out: Annotated[Path | None, typer.Option(help="Write the points there as JSON.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw them there, as PNG or SVG.")] = None,
+    seed: Annotated[int, typer.Option(help="Draws who calibrates and who is judged.")] = 0,
+    device: Annotated[str, typer.Option()] = "cuda" if CUDA else "cpu",
+) -> None:
+    """Does the power probe predict what detectors do against these models' own backdoors?"""
+    names = detector or ["profile", "psc", "spc"]
+    points: list[Point] = []
+    try:
+        if len(data) not in (1, len(bundle)):
+            raise LabError(f"{len(data)} times --data for {len(bundle)} bundles: give one, or one for each")
+        sources = data if len(data) > 1 else data * len(bundle)
+        pairs = list(zip(bundle, sources, strict=True))
+        for path, source in track(pairs, "probing and judging", console=errors):
+            test = open_split(source, "test", read_spec(path).input.channels, _warn)
+            study = open_study(path, test, calibration, images, seed, _device(device), names)
+            points += compare(study, names, seconds, [study.target, *(target or [1, 2])])
+            if out is not None:  # after every model: it takes minutes, and a kill should not cost them all
+                out.write_text(json.dumps(to_json(points), indent=2) + "\n", encoding="utf-8")
+        if plot is not None:
+            scatter(points, plot)
+    except (LabError, ModelError, DetectorError, OSError) as error:
+        _fail(str(error))
+    console.print(power_table(points))
+    for measure, found in to_json(points)["agreement"].items():
+        console.print(f"{measure}: {json.dumps(found)}", soft_wrap=True)
 
 
 def _assignments(words: list[str]) -> dict[str, Any]:
