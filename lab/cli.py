@@ -9,11 +9,12 @@ import torch
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 
 from detectors.base import DetectorError
 from lab.attacks import ATTACKS
 from lab.data import ImageSet, LabError, Split, open_images
+from lab.frontier import NS, OMEGAS, explore, frontier_table
 from lab.judge import figures_table, judge, open_study
 from lab.train import TrainSettings, train
 from models.errors import ModelError
@@ -99,6 +100,39 @@ def evaluate_command(
     console.print(figures_table(study, figures))
     if out is not None:
         out.write_text(json.dumps([asdict(each) for each in figures], indent=2) + "\n", encoding="utf-8")
+
+
+@app.command("frontier")
+def frontier_command(
+    bundle: Annotated[Path, typer.Option(help="A bundle that `lab train` made, with its training.json.")],
+    data: Annotated[str, typer.Option(help=DATA)],
+    omega: Annotated[list[float] | None, typer.Option(help="Amplification; may be repeated.")] = None,
+    n: Annotated[list[int] | None, typer.Option(min=1, help="Amplified networks; may be repeated.")] = None,
+    xi: Annotated[float, typer.Option(min=0.0, max=1.0, help="Benign error rate that picks k.")] = 0.6,
+    calibration: Annotated[int, typer.Option(min=20, help="Benign test images to calibrate on.")] = 1000,
+    images: Annotated[
+        int, typer.Option(min=1, help="Benign images to judge, at most; as many triggered.")
+    ] = 1000,
+    channels: Annotated[int, typer.Option(help="1 for grey images, 3 for colour.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Write the figures there as JSON.")] = None,
+    seed: Annotated[int, typer.Option(help="Draws who calibrates and who is judged.")] = 0,
+    device: Annotated[str, typer.Option()] = "cuda" if CUDA else "cpu",
+) -> None:
+    """What IBD-PSC costs and detects on one model as ω and n vary, k by algorithm 1."""
+    try:
+        test = _open(data, "test", channels)
+        study = open_study(bundle, test, calibration, images, seed, _device(device), ["psc"])
+        with Progress(console=errors, transient=True) as progress:
+            task = progress.add_task("", total=1.0)
+            spots = explore(
+                study, omega or OMEGAS, n or NS, xi,
+                lambda what, share: progress.update(task, description=what, completed=share),
+            )  # fmt: skip
+    except (LabError, ModelError, DetectorError, OSError) as error:
+        _fail(str(error))
+    console.print(frontier_table(study, spots))
+    if out is not None:
+        out.write_text(json.dumps([asdict(each) for each in spots], indent=2) + "\n", encoding="utf-8")
 
 
 def _open(source: str, split: Split, channels: int) -> ImageSet:
