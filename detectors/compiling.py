@@ -1,36 +1,45 @@
 """The fork engine's segments through torch.compile, and eager again wherever that does not work.
 
-The number of rows is compiled as a variable: a segment is then compiled three times at most (torch tells one
-row, fewer than sixteen, and more apart), instead of once for every batch size and number of variants. On a CPU
-convolution weights are packed ahead besides (`freezing`). On CUDA the kernels of a segment are recorded as a
-CUDA graph for every number of rows: there the engine pads batches to few sizes (`detectors.buckets`). On a CPU
-it does not, as padding costs arithmetic and would save nothing.
+The number of rows is compiled as a variable: a segment is then compiled a few times (torch tells one row, few
+and many apart), not once for every batch size and number of variants. On a CPU convolution weights are
+packed ahead besides (`freezing`). On CUDA the kernels of a segment are recorded as a CUDA graph for every
+number of rows: there the engine pads batches to few sizes (`detectors.buckets`). On a CPU it does not, as
+padding costs arithmetic and would save nothing.
 """
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
 import torch
+import torch._inductor.config
 from torch import Tensor, fx, nn
 
-__all__ = ["WARM", "Compilation", "compile_options"]
+__all__ = ["WARM", "Compilation", "compile_options", "packing"]
 
 log = logging.getLogger("triggerwall.amplification")
 
 Values = tuple[Tensor, ...]
 
 
-WARM = (1, 2, 16)
+WARM = (1, 2, 16, 64)
 """Numbers of images after which everything that torch compiles separately is compiled."""
 
 
 def compile_options(device: torch.device) -> dict[str, Any]:
     """What torch.compile is told on `device`."""
-    if device.type == "cuda":
-        return {"mode": "reduce-overhead"}
-    return {"options": {"freezing": True}}
+    return {"mode": "reduce-overhead"} if device.type == "cuda" else {}
+
+
+def packing(device: torch.device) -> AbstractContextManager[Any]:
+    """Within it, what is compiled for a CPU has its weights packed. A setting of the process, since
+    `torch.compile(options=...)` reaches the second half of the compiler only."""
+    if device.type != "cpu":
+        return nullcontext()
+    patch: AbstractContextManager[Any] = torch._inductor.config.patch(freezing=True)
+    return patch
 
 
 class Compilation:
@@ -76,7 +85,7 @@ class Compiled(nn.Module):
             if value.shape[:1] == (rows,):
                 torch._dynamo.maybe_mark_dynamic(value, 0)
         if self.owner.device.type == "cuda":
-            torch.compiler.cudagraph_mark_step_begin()
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         out: Values = self._compiled(factors, *values)
         # A recorded graph writes its outputs to the same memory at every replay.
         return tuple(value.clone() for value in out) if self.owner.device.type == "cuda" else out

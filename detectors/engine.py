@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from detectors.amplification import Amplified, Copies, amplify, check_images
 from detectors.base import InputError, UnsupportedNetwork
-from detectors.compiling import WARM
+from detectors.compiling import WARM, packing
 from detectors.fork import Fork
 
 __all__ = ["TOLERANCE", "build_engine", "flops", "self_check"]
@@ -56,7 +56,8 @@ def build_engine(
             network, omega, counts, order, example,
             dtype=dtype, channels_last=channels_last, fold=fold, compile=compile,
         )  # fmt: skip
-        _check_or_run_eagerly(engine, network, order, example)
+        check = self_check if engine.compilation is None else _check_compiled
+        check(engine, network, order, example)
     except InputError:
         raise
     except Exception as error:  # a stranger's network: whatever goes wrong, `Copies` can still run it
@@ -67,18 +68,17 @@ def build_engine(
     return engine
 
 
-def _check_or_run_eagerly(engine: Fork, network: nn.Module, order: Sequence[str], example: Tensor) -> None:
-    """`self_check`; what is wrong when compiled may still be right when run eagerly.
-
-    Everything is compiled here, so that no request waits for it.
-    """
-    if engine.compilation is not None:
-        for batch in WARM:
-            engine.base(example[:1].expand(batch, *example.shape[1:]))
+def _check_compiled(engine: Fork, network: nn.Module, order: Sequence[str], example: Tensor) -> None:
+    """Compile everything, so that no request waits for it, and check that. What is wrong when compiled may
+    still be right when run eagerly: then the segments are, and are checked as such."""
+    assert engine.compilation is not None
     try:
-        self_check(engine, network, order, example)
+        with packing(example.device):
+            for batch in WARM:
+                engine.base(example[:1].expand(batch, *example.shape[1:]))
+            self_check(engine, network, order, example)
     except UnsupportedNetwork as error:
-        if engine.compilation is None or engine.compilation.why is not None:
+        if engine.compilation.why is not None:
             raise
         engine.compilation.give_up(str(error))
         self_check(engine, network, order, example)
