@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from app.store import Record, Store, new_id, now
 from app.worker import Worker
 from detectors.base import DetectorError, Integers
 from detectors.calibration import BenignSample
+from detectors.trimming import trimmed
 
 __all__ = ["BenignImage", "CalibrationBusy", "CalibrationMismatch", "Calibrator", "UnusableImages"]
 
@@ -103,6 +105,27 @@ class Calibrator:
         raises, and `StoreError`; what is enforced has then not changed.
         """
         sample, skipped = await self._measure(images)
+        return await self._keep(sample, skipped, alpha, activate)
+
+    async def create_from_traffic(
+        self, sample: BenignSample, alpha: float, contamination: float, *, activate: bool
+    ) -> Record:
+        """As `create`, on what was measured of traffic, of which a share `contamination` is left out."""
+        if not len(sample):
+            raise UnusableImages("nothing was learnt from traffic yet", None)
+        kept = await self.worker.run(trimmed, self.firewall.detectors, sample, contamination)
+        about = {"origin": "traffic", "left_out": len(sample) - len(kept)}
+        return await self._keep(kept, [], alpha, activate, about)
+
+    async def _keep(
+        self,
+        sample: BenignSample,
+        skipped: list[Skipped],
+        alpha: float,
+        activate: bool,
+        about: dict[str, Any] | None = None,
+    ) -> Record:
+        """Calibrate on `sample`, store that with its report, to which `about` is added, and enforce it."""
         content = await self.worker.run(self.firewall.calibrate, sample, alpha)
         report = await asyncio.to_thread(calibration_report, self.firewall, sample, content, skipped)
         info, created = self.firewall.classifier.info, now()
@@ -115,7 +138,7 @@ class Calibrator:
             alpha=alpha,
             images=len(sample),
             content=content.to_json(),
-            report=report,
+            report={**report, **(about or {})},
         )
         async with self._switching:
             guard = await self.worker.run(self.firewall.prepare, record.id, content)

@@ -91,6 +91,20 @@ class GatewayClient:
             fields = {} if alpha is None else {"alpha": str(alpha)}
             return self._request("POST", "/calibrate", data=fields, files=parts)
 
+    def info(self) -> dict[str, Any]:
+        """The body of `GET /info`."""
+        return self._request("GET", "/info")
+
+    def learn(self, alpha: float | None, contamination: float | None) -> dict[str, Any]:
+        """Calibrate on the gateway's own traffic, and return the calibration report."""
+        asked = {"alpha": alpha, "contamination": contamination}
+        given = {name: value for name, value in asked.items() if value is not None}
+        return self._request("POST", "/calibrations/from-traffic", json=given)
+
+    def switch(self, mode: str) -> None:
+        """Enforce or monitor from now on."""
+        self._request("POST", "/mode", json={"mode": mode})
+
     def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:
             answer = self.http.request(method, path, **options)

@@ -11,15 +11,17 @@ from torch import Tensor
 
 from app.assembly import example_batch
 from app.batcher import Batcher, BatchFigures
-from app.calibrator import CalibrationMismatch, Calibrator
+from app.calibrator import CalibrationMismatch, Calibrator, UnusableImages
 from app.decoding import DecodePool
 from app.firewall import Firewall, Inspection, NotCalibrated
 from app.images import Decoder, ImageError
 from app.labels import Labels
+from app.learner import Learner
 from app.metrics import Metrics
 from app.policy import Mode
 from app.settings import Settings
-from app.store import Store
+from app.store import Record, Store
+from app.watch import DriftWatch
 from app.worker import Worker
 from detectors.calibration import images_needed
 
@@ -27,14 +29,15 @@ __all__ = ["Gateway", "Judgement"]
 
 log = logging.getLogger("triggerwall.gateway")
 
-Judged = tuple[str | None, list[Inspection]]
+Judged = tuple[str | None, Mode, list[Inspection]]
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The outcome of one request: one result or error per image, in order, and who judged."""
+    """The outcome of one request: one result or error per image, in order, and who judged how."""
 
     calibration: str | None
+    mode: Mode
     results: list[Inspection | ImageError]
 
 
@@ -62,6 +65,8 @@ class Gateway:
             self.metrics,
             settings.calibration_batch_images,
         )
+        self.watch = DriftWatch(firewall, self.metrics, settings.drift_run_length)
+        self.learner = self._learner() if settings.learn_from_traffic else None
         self.batcher, self.full_batcher = self._batcher(full=False), self._batcher(full=True)
 
     def _decoder(self) -> Decoder:
@@ -95,7 +100,18 @@ class Gateway:
         calibration judges them all. Runs on the device thread."""
         calibration, inspections = self.firewall.inspect(torch.cat(list(requests)), full=full)
         remaining = iter(inspections)
-        return [(calibration, [next(remaining) for _ in range(len(images))]) for images in requests]
+        mode = self.firewall.mode  # it changes between batches only: see `switch`
+        return [(calibration, mode, [next(remaining) for _ in images]) for images in requests]
+
+    def _learner(self) -> Learner:
+        return Learner(
+            self.firewall,
+            self.worker,
+            capacity=self.settings.learn_images,
+            share=self.settings.learn_sample,
+            busy=lambda: self.batcher.waiting + self.full_batcher.waiting > 0,
+            full=self._learnt,
+        )
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -105,6 +121,8 @@ class Gateway:
         await self.worker.run(self._warm_up)
         self.batcher.start()
         self.full_batcher.start()
+        if self.learner is not None:
+            self.learner.start()
         reason = self.not_ready()
         log.log(
             logging.WARNING if reason else logging.INFO,
@@ -124,6 +142,8 @@ class Gateway:
         """Answer everything that was accepted, then end threads and store."""
         await self.batcher.close()
         await self.full_batcher.close()
+        if self.learner is not None:
+            await self.learner.close()
         await asyncio.to_thread(self.worker.close)
         await asyncio.to_thread(self.decoders.close)
         self.store.close()
@@ -158,6 +178,33 @@ class Gateway:
         """The fewest benign images that support the budget `alpha`, split among the detectors."""
         return images_needed(alpha / len(self.firewall.detectors))
 
+    # --- from monitoring to enforcing -----------------------------------------------------------------
+
+    async def switch(self, mode: Mode) -> None:
+        """From the next batch on, `enforce` or `monitor`. Raises `NotCalibrated` where there is nothing to
+        enforce; the mode has then not changed."""
+        if mode is Mode.ENFORCE and self.firewall.guard is None:
+            raise NotCalibrated("there is nothing to enforce yet: calibrate first, or activate a calibration")
+        await self.worker.run(self.firewall.switch, mode)
+        self.metrics.serving(self.info, mode)
+        log.warning("the mode is now %s", mode)
+
+    async def learn(self, alpha: float, contamination: float, *, activate: bool) -> Record:
+        """Calibrate on what was learnt from traffic; call it within `calibrator.reserved()`."""
+        if self.learner is None:
+            raise UnusableImages("this gateway does not learn from its traffic", None)
+        sample = self.learner.reservoir.sample()
+        return await self.calibrator.create_from_traffic(sample, alpha, contamination, activate=activate)
+
+    async def _learnt(self) -> None:
+        """Enough traffic was measured: go on by the setting, or leave it to the operator."""
+        settings = self.settings
+        log.info("%d images of traffic are measured: they suffice to calibrate on", settings.learn_images)
+        if settings.enforce_after_learning:
+            with self.calibrator.reserved():
+                await self.learn(settings.alpha, settings.learn_contamination, activate=True)
+            await self.switch(Mode.ENFORCE)
+
     # --- the path of an image ---------------------------------------------------------------------
 
     async def classify(self, images: Sequence[bytes | ImageError], *, full: bool) -> Judgement:
@@ -173,13 +220,16 @@ class Gateway:
         readable = [each for each in decoded if not isinstance(each, ImageError)]
         guard = self.firewall.guard
         calibration: str | None = guard.id if guard else None
+        mode = self.firewall.mode
         inspections: list[Inspection] = []
         if readable:
             batch = torch.from_numpy(np.stack(readable))
-            calibration, inspections = await batcher.submit(batch, len(readable))
+            calibration, mode, inspections = await batcher.submit(batch, len(readable))
+            self.watch.observe(calibration, inspections)
+            if self.learner is not None:
+                self.learner.offer(batch)
         for inspection in inspections:
             self.metrics.judged(inspection.verdict, inspection.detections)
         remaining = iter(inspections)
-        return Judgement(
-            calibration, [each if isinstance(each, ImageError) else next(remaining) for each in decoded]
-        )
+        results = [each if isinstance(each, ImageError) else next(remaining) for each in decoded]
+        return Judgement(calibration, mode, results)

@@ -14,7 +14,10 @@ from rich.progress import track
 from detectors.base import DetectorError
 from lab.attacks import ATTACKS
 from lab.data import ImageSet, LabError, Split, open_images
-from lab.judge import figures_table, judge, open_study
+from lab.datafree import datafree, datafree_table
+from lab.drift import Plan, drift_plot, drift_table, simulate
+from lab.guard import DETECTORS
+from lab.judge import BUDGETS, figures_table, judge, open_study
 from lab.train import TrainSettings, train
 from models.errors import ModelError
 
@@ -99,6 +102,64 @@ def evaluate_command(
     console.print(figures_table(study, figures))
     if out is not None:
         out.write_text(json.dumps([asdict(each) for each in figures], indent=2) + "\n", encoding="utf-8")
+
+
+@app.command("drift")
+def drift_command(
+    bundle: Annotated[Path, typer.Option(help="A bundle that `lab train` made, with its training.json.")],
+    data: Annotated[str, typer.Option(help=DATA)],
+    calibration: Annotated[int, typer.Option(min=20, help="Benign test images to calibrate on.")] = 1000,
+    images: Annotated[int, typer.Option(min=1, help="Images of each kind to draw streams from.")] = 1000,
+    alpha: Annotated[float, typer.Option(help="False-positive budget of all detectors together.")] = 0.01,
+    run_length: Annotated[float, typer.Option(help="As the gateway's drift_run_length.")] = 1e5,
+    before: Annotated[int, typer.Option(min=1, help="Benign images before the change.")] = 2000,
+    after: Annotated[int, typer.Option(min=1, help="Images after the change, at most.")] = 5000,
+    repetitions: Annotated[int, typer.Option(min=1, help="Streams of each kind.")] = 30,
+    channels: Annotated[int, typer.Option(help="1 for grey images, 3 for colour.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Write JSON there, and a plot beside it.")] = None,
+    seed: Annotated[int, typer.Option(help="Draws who calibrates, who is judged, and the streams.")] = 0,
+    device: Annotated[str, typer.Option()] = "cuda" if CUDA else "cpu",
+) -> None:
+    """Simulate changes of the traffic: how soon the drift watch notices, and what it takes them for."""
+    plan = Plan(alpha, run_length, before, after, repetitions, seed)
+    try:
+        test = _open(data, "test", channels)
+        study = open_study(bundle, test, calibration, images, seed, _device(device), DETECTORS)
+        scenarios = simulate(study, plan)
+        console.print(drift_table(study, plan, scenarios))
+        if out is not None:
+            content = {"plan": asdict(plan), "scenarios": [asdict(each) for each in scenarios]}
+            out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            drift_plot(plan, scenarios, out.with_suffix(".png"))
+    except (LabError, ModelError, DetectorError, OSError) as error:
+        _fail(str(error))
+
+
+@app.command("datafree")
+def datafree_command(
+    bundle: Annotated[Path, typer.Option(help="A bundle that `lab train` made, with its training.json.")],
+    data: Annotated[str, typer.Option(help=DATA)],
+    benign: Annotated[int, typer.Option(min=40, help="Half calibrate, half are judged.")] = 2000,
+    images: Annotated[int, typer.Option(min=1, help="Images to put the trigger on, at most.")] = 600,
+    contamination: Annotated[
+        float, typer.Option(min=0, max=0.2, help="Share of the traffic assumed poisoned.")
+    ] = 0.1,
+    splits: Annotated[int, typer.Option(min=1, help="Random halves.")] = 10,
+    channels: Annotated[int, typer.Option(help="1 for grey images, 3 for colour.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Write the figures there as JSON.")] = None,
+    seed: Annotated[int, typer.Option(help="Draws the images and the halves.")] = 0,
+    device: Annotated[str, typer.Option()] = "cuda" if CUDA else "cpu",
+) -> None:
+    """Compare calibrations learnt from traffic, clean and poisoned, with one on labelled images."""
+    try:
+        test = _open(data, "test", channels)
+        study = open_study(bundle, test, benign, images, seed, _device(device), DETECTORS)
+        rows = datafree(study, BUDGETS, contamination, splits, seed)
+    except (LabError, ModelError, DetectorError, OSError) as error:
+        _fail(str(error))
+    console.print(datafree_table(study, rows, splits))
+    if out is not None:
+        out.write_text(json.dumps([asdict(each) for each in rows], indent=2) + "\n", encoding="utf-8")
 
 
 def _open(source: str, split: Split, channels: int) -> ImageSet:
