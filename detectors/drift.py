@@ -24,7 +24,7 @@ from detectors.binomial import binomial_tail
 from detectors.calibration import DetectorCalibration, Group
 from detectors.martingale import (
     ODDS,
-    POWERS,
+    P_VALUE_BETS,
     Cusum,
     EventUrn,
     RankUrn,
@@ -90,7 +90,7 @@ class _ScoreTest:
     name = "scores"
 
     def __init__(self, part: DetectorCalibration, classes: int, random: Random) -> None:
-        self.detector, self.loudest = part.detector, Cusum(len(POWERS))
+        self.detector, self.loudest = part.detector, Cusum(P_VALUE_BETS)
         self._urns: dict[int, RankUrn] = {}
         for group in _groups(part, classes):
             self._urns.update(dict.fromkeys(group.labels, RankUrn(group.scores, random)))

@@ -20,12 +20,13 @@ import numpy as np
 
 from detectors.base import Floats
 
-__all__ = ["Cusum", "EventUrn", "RankUrn", "event_factors", "p_value_factors"]
+__all__ = ["ODDS", "P_VALUE_BETS", "Cusum", "EventUrn", "RankUrn", "event_factors", "p_value_factors"]
 
 BINS = 256
 """Most cells of one urn: what bounds its memory. A p-value below 1/BINS is drawn, not observed."""
 POWERS = (0.3, 0.6, 0.85, 1.2, 2.0)
 """κ of the power bets κ·p^(κ−1): below 1 against scores that rise, above 1 against scores that fall."""
+P_VALUE_BETS = len(POWERS) + 2
 ODDS = (1.5, 4.0, 12.0, 40.0)
 """By how much a bet on an event lengthens its odds."""
 SMALLEST_P = 1e-12
@@ -98,9 +99,11 @@ class EventUrn:
 
 
 def p_value_factors(p: float) -> list[float]:
-    """One factor for each of `POWERS`; each has mean 1 for uniform `p` in [0, 1]."""
-    p = max(p, SMALLEST_P)
-    return [power * p ** (power - 1) for power in POWERS]
+    """`P_VALUE_BETS` factors; each has mean 1 for uniform `p` in [0, 1]. Besides the power bets, two beta
+    densities: B(2, 2) against scores that gather in the middle, B(½, ½) against scores that leave it."""
+    p = min(max(p, SMALLEST_P), 1 - SMALLEST_P)
+    powers = [power * p ** (power - 1) for power in POWERS]
+    return [*powers, 6 * p * (1 - p), 1 / (math.pi * math.sqrt(p * (1 - p)))]
 
 
 def event_factors(happened: bool, chance: float) -> list[float]:

@@ -40,15 +40,27 @@ def trimmed(detectors: Sequence[Detector], sample: BenignSample, share: float) -
     drop = math.ceil(share * len(sample) - 1e-9)
     if drop == 0:
         return sample
+    telling = _telling(detectors, sample)
     kept = np.ones(len(sample), dtype=np.bool_)
     for _ in range(STEPS):
-        oddity = _oddity(detectors, sample, kept)
+        oddity = _oddity(telling, sample, kept)
         following = np.ones(len(sample), dtype=np.bool_)
         following[np.argsort(oddity, kind="stable")[:drop]] = False
         if (following == kept).all():
             break
         kept = following
     return sample.take(~_too_many(sample.predicted, oddity, drop))
+
+
+def _telling(detectors: Sequence[Detector], sample: BenignSample) -> Sequence[Detector]:
+    """Those whose score has no maximum; all where there is none such. The benign images of a sink class may
+    all be at the maximum of PSC or SPC, together with the poisoned ones: there it tells nothing."""
+    unbounded = []
+    for detector in detectors:
+        fit = detector.fit(sample.evidence[detector.name], sample.predicted, None)
+        if np.isinf(detector.maxima(fit)).all():
+            unbounded.append(detector)
+    return unbounded or detectors
 
 
 def _oddity(detectors: Sequence[Detector], sample: BenignSample, kept: Mask) -> Floats:

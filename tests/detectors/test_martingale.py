@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from detectors.martingale import (
     ODDS,
-    POWERS,
+    P_VALUE_BETS,
     Cusum,
     EventUrn,
     RankUrn,
@@ -92,12 +92,13 @@ def test_bets_on_events_are_fair(chance: float) -> None:
 
 
 def test_bets_on_p_values_are_fair() -> None:
-    """∫ κ p^(κ−1) dp = 1, here as a sum over a fine grid in log p."""
-    logs = np.linspace(math.log(1e-12), 0, 200_001)
-    values = np.array([p_value_factors(math.exp(x)) for x in logs[::20]])
-    means = np.trapezoid(values * np.exp(logs[::20])[:, None], logs[::20], axis=0)
-    assert means == pytest.approx(np.ones(len(POWERS)), abs=2e-3)
-    assert all(math.isfinite(factor) for factor in p_value_factors(0.0))
+    """∫ of each over [0, 1] is 1, here on a grid that is fine at both ends."""
+    half = np.concatenate([[0], np.exp(np.linspace(math.log(1e-12), math.log(0.5), 5000))])
+    grid = np.concatenate([half, 1 - half[::-1][1:]])
+    values = np.array([p_value_factors(p) for p in grid.tolist()])
+    means = np.trapezoid(values, grid, axis=0)
+    assert means == pytest.approx(np.ones(P_VALUE_BETS), abs=2e-3)
+    assert all(math.isfinite(factor) for p in (0.0, 1.0) for factor in p_value_factors(p))
 
 
 def test_cusum_by_hand() -> None:
@@ -120,7 +121,7 @@ def test_false_alarms_stay_within_the_promise() -> None:
     alarms = np.zeros(2)
     for seed in range(runs):
         benign = random.random(50)
-        ranks, scores = RankUrn(benign, Random(seed)), Cusum(len(POWERS))
+        ranks, scores = RankUrn(benign, Random(seed)), Cusum(P_VALUE_BETS)
         events, verdicts = EventUrn(int((benign > 0.95).sum()), 50), Cusum(len(ODDS))
         highest = np.zeros(2)
         for number, score in enumerate(random.random(images).tolist(), start=1):
