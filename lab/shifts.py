@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,12 +11,12 @@ from torch import Tensor
 
 __all__ = ["SHIFTS", "darker", "jpeg", "noisy"]
 
-DARKER = 0.6
+DUSK, NIGHT = 0.6, 0.3
 NOISE = 0.08  # standard deviation, in pixel units of [0, 1]
 QUALITY = 20  # of JPEG, 1..95
 
 
-def darker(images: Tensor, factor: float = DARKER) -> Tensor:
+def darker(images: Tensor, factor: float = DUSK) -> Tensor:
     """(N, C, H, W) uint8, all pixels times `factor` ≥ 0: the light has changed."""
     return (images.float() * factor).round().clamp(0, 255).to(torch.uint8)
 
@@ -41,7 +42,8 @@ def _compressed(image: Tensor, quality: int) -> Tensor:
 
 
 SHIFTS: dict[str, Callable[[Tensor], Tensor]] = {
-    f"light × {DARKER}": darker,
+    f"light × {DUSK}": darker,
+    f"light × {NIGHT}": partial(darker, factor=NIGHT),
     f"noise of {NOISE}": noisy,
     f"JPEG at {QUALITY}": jpeg,
 }
