@@ -24,6 +24,7 @@ from detectors.calibration import (
     calibrate,
     images_needed,
 )
+from detectors.references import References, keep_references, references_wanted, with_references
 from detectors.report import blind_labels
 from models.base import Classifier
 
@@ -99,6 +100,11 @@ class Guard:
 
     id: str | None
     watches: tuple[Watch, ...]
+
+    @property
+    def rows(self) -> int:
+        """Forward rows that one image may cost at most: itself, and every copy that is looked at."""
+        return 1 + sum(len(stage) for watch in self.watches for stage in watch.scorer.stages)
 
 
 class Firewall:
@@ -194,7 +200,17 @@ class Firewall:
         guard = self.guard
         if guard is None and self.mode is Mode.ENFORCE:
             raise NotCalibrated("no calibration is active")
-        watches = guard.watches if guard else ()
+        return (guard.id if guard else None), self._judge(images, guard.watches if guard else (), full)
+
+    @torch.inference_mode()
+    def rehearse(self, guard: Guard) -> None:
+        """Judge two grey images by `guard`, which need not be enforced: whatever its detectors would raise
+        on traffic is raised here."""
+        info = self.classifier.info
+        for full in (False, True):
+            self._judge(torch.full((2, info.channels, *info.size), 0.5), guard.watches, full)
+
+    def _judge(self, images: Tensor, watches: Sequence[Watch], full: bool) -> list[Inspection]:
         stopwatch = Stopwatch(self.classifier.device)
         base = self._base_pass(self._to_device(images), watches)
         stopwatch.mark("predict")
@@ -206,7 +222,7 @@ class Firewall:
         stopwatch.mark("detect")
         for stage, seconds in stopwatch.seconds().items():
             self.on_stage(stage, seconds)
-        return (guard.id if guard else None), [self._inspection(row.tolist(), watches) for row in table]
+        return [self._inspection(row.tolist(), watches) for row in table]
 
     def _to_device(self, images: Tensor) -> Tensor:
         device = self.classifier.device
@@ -248,16 +264,28 @@ class Firewall:
 
     # --- learning ---------------------------------------------------------------------------------
 
+    @property
+    def references(self) -> int:
+        """How many benign images the detectors keep to compare others with; these are not measured."""
+        return references_wanted(self.detectors)
+
+    def keep(self, images: Tensor) -> References:
+        """What the detectors keep of the first benign images of a calibration, `references` of them or
+        more, (R, C, H, W) float32 in [0, 1]. Raises `CalibrationError`."""
+        return keep_references(self.detectors, images)
+
     @torch.inference_mode()
-    def measure(self, images: Tensor) -> BenignSample:
+    def measure(self, images: Tensor, references: References | None = None) -> BenignSample:
         """Measure one batch of benign images (B, C, H, W), float32 in [0, 1], for every detector.
 
-        Keeps no image; `BenignSample.join` puts the batches of a calibration together.
+        Detectors that compare images need `references`, what `keep` gave for this calibration. Keeps no
+        other image; `BenignSample.join` puts the batches of a calibration together.
         """
         on_device = self._to_device(images)
         predicted = self.classifier.logits(on_device).argmax(1).cpu().numpy()
-        evidence = {d.name: d.measure(on_device).double().cpu().numpy() for d in self.detectors}
-        return BenignSample(predicted, None, evidence)
+        detectors = [with_references(each, references or {}) for each in self.detectors]
+        evidence = {each.name: each.measure(on_device).double().cpu().numpy() for each in detectors}
+        return BenignSample(predicted, None, evidence, references or {})
 
     def calibrate(self, sample: BenignSample, alpha: float) -> CalibrationContent:
         """Fit and calibrate every detector on `sample` so that together they reject at most a share
@@ -272,10 +300,9 @@ class Firewall:
                 f"{len(sample)} benign images are too few: a false-positive budget of {alpha:g}, split among "
                 f"{len(self.detectors)} detectors, takes {images_needed(share)}; send more, or raise alpha"
             )
-        parts = {d.name: calibrate(d, sample, share, self.conditioning) for d in self.detectors}
-        able = [
-            d for d in self.detectors if len(blind_labels(d, parts[d.name])) < self.classifier.num_classes
-        ]
+        detectors = [with_references(each, sample.references) for each in self.detectors]
+        parts = {d.name: calibrate(d, sample, share, self.conditioning) for d in detectors}
+        able = [d for d in detectors if len(blind_labels(d, parts[d.name])) < self.classifier.num_classes]
         for detector in able if len(able) < len(self.detectors) else ():
             parts[detector.name] = calibrate(detector, sample, alpha / len(able), self.conditioning)
         digest = self.classifier.info.digest

@@ -61,6 +61,7 @@ SCORES = (
 )
 P_VALUES = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+ROWS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048, 4096, 16_384, 65_536)
 
 
 class Metrics:
@@ -100,6 +101,15 @@ class Metrics:
             "detection_p_value", "Conformal p-values of exact scores.", ["detector"], buckets=P_VALUES, **ours
         )
         self._batch_images = Histogram("batch_images", "Images in a device batch.", buckets=IMAGES, **ours)
+        self._batch_rows = Histogram(
+            "batch_rows",
+            "Most forward rows that a device batch may cost: images and their copies.",
+            buckets=ROWS,
+            **ours,
+        )
+        self._retried = Counter(
+            "batches_retried_total", "Parts of failed batches that were tried again alone.", **ours
+        )
         self._queue_seconds = Histogram(
             "queue_duration_seconds", "Wait for the device, per request.", buckets=SECONDS, **ours
         )
@@ -188,9 +198,16 @@ class Metrics:
             if found.p_value is not None and found.exact:
                 self._p_values.labels(found.detector).observe(found.p_value)
 
-    def batch(self, images: int, waited: Iterable[float]) -> None:
+    def batch_images(self, count: int) -> None:
+        """So many images are judged together."""
+        self._batch_images.observe(count)
+
+    def batch(self, rows: int, waited: Iterable[float], *, retried: bool) -> None:
         """One device batch went out; each of its requests had waited so many seconds."""
-        self._batch_images.observe(images)
+        self._batch_rows.observe(rows)
+        if retried:
+            self._retried.inc()
+            return
         for seconds in waited:
             self._queue_seconds.observe(seconds)
 

@@ -1,6 +1,7 @@
 """The bodies that the gateway answers, as clients see them."""
 
 import math
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ __all__ = [
     "CalibrationHistory",
     "CalibrationReport",
     "ClassifyBody",
+    "ComparisonBody",
     "DetectionBody",
     "DriftBody",
     "ImageProblem",
@@ -29,6 +31,7 @@ __all__ = [
     "ModeBody",
     "PredictionBody",
     "ProblemBody",
+    "ProgressBody",
     "ResultBody",
     "StatusBody",
     "TrafficCalibration",
@@ -176,6 +179,13 @@ class CalibrationReport(CalibrationBody):
     benign_accuracy: float | None = Field(description="Share of labelled benign images classified rightly.")
     conditioning: str
     detectors: list[dict[str, Any]]
+    passes: dict[str, float] | None = Field(
+        default=None,
+        description="Forward passes per image with the plain one: `full`, and `expected` on benign images.",
+    )
+    evidence: list[dict[str, Any]] = Field(
+        default=[], description="Collapse of benign predictions, beside what other models show."
+    )
     warnings: list[str] = Field(description="Sentences for the operator.")
     skipped_images: int
     skipped: list[SkippedBody] = Field(description="Images that could not be read; the first 100.")
@@ -184,6 +194,33 @@ class CalibrationReport(CalibrationBody):
     def of(cls, record: Record, active: str | None) -> "CalibrationReport":
         brief = CalibrationBody.of(record, active).model_dump()
         return cls.model_validate({**record.report, **brief})
+
+
+class SideBody(BaseModel):
+    """One of two calibrations that are compared."""
+
+    id: str
+    created_at: datetime
+    model: ModelBody
+    classifier_digest: str
+    alpha: float
+    images: int
+    labelled: bool | None
+    benign_accuracy: float | None
+    conditioning: str | None
+    fits: bool = Field(description="False where it cannot be enforced on what is served; `misfit` says why.")
+    misfit: str | None
+
+
+class ComparisonBody(BaseModel):
+    """Two calibrations side by side."""
+
+    a: SideBody
+    b: SideBody
+    detectors: list[dict[str, Any]] = Field(
+        description="Per detector: budget, achieved FPR, power, k, and the threshold of every label."
+    )
+    differences: list[str] = Field(description="What changes from `a` to `b`, in words.")
 
 
 class ActivationBody(BaseModel):
@@ -312,6 +349,14 @@ class ServedModel(CalibratedModel):
     size: tuple[int, int] = Field(description="Height and width to which images are resized.")
 
 
+class ProgressBody(BaseModel):
+    """How far the calibration under way is."""
+
+    stage: str = Field(description="`receiving`, `measuring` or `fitting`.")
+    done: int = Field(description="Images measured.")
+    total: int | None = Field(description="Images to measure; null while they are received.")
+
+
 class InfoBody(BaseModel):
     """What is served, by what it is guarded, and whether it may be trusted with traffic."""
 
@@ -326,6 +371,7 @@ class InfoBody(BaseModel):
     calibration: CalibrationBody | None
     drift: DriftBody
     learning: LearningBody | None = Field(description="Null where `learn_from_traffic` is off.")
+    calibrating: ProgressBody | None = Field(description="The calibration under way, if there is one.")
     ready: bool
     reason: str | None = Field(description="Why not ready, or why the stored calibration is not enforced.")
     limits: dict[str, int | list[str]]
@@ -335,6 +381,7 @@ class InfoBody(BaseModel):
         firewall, settings, info = gateway.firewall, gateway.settings, gateway.info
         watches = {w.detector: w.scorer for w in firewall.guard.watches} if firewall.guard else {}
         active, not_ready = gateway.calibrator.active, gateway.not_ready()
+        progress = gateway.calibrator.progress
         names = (
             "name",
             "version",
@@ -359,6 +406,7 @@ class InfoBody(BaseModel):
             calibration=CalibrationBody.of(active, active.id) if active else None,
             drift=DriftBody.of(gateway.watch),
             learning=LearningBody.of(gateway),
+            calibrating=ProgressBody.model_validate(asdict(progress)) if progress else None,
             ready=not_ready is None,
             reason=not_ready or gateway.calibrator.mismatch,
             limits={

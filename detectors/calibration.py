@@ -8,13 +8,14 @@ within each class, so that a class whose benign scores are high does not use it 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from detectors.base import CalibrationError, Detector, Fit, Floats, Integers, Stages
+from detectors.base import CalibrationError, Detector, Fit, Floats, InputError, Integers, Stages
+from detectors.references import References
 
 __all__ = [
     "BenignSample",
@@ -64,11 +65,12 @@ def p_values(benign: Floats, scores: Floats) -> Floats:
 @dataclass(frozen=True)
 class BenignSample:
     """What was measured of m benign images: `predicted` (m,), `labels` (m,) or None, and the evidence
-    (m, F) of every detector by name."""
+    (m, F) of every detector by name. `references` are other images, with which these were compared."""
 
     predicted: Integers
     labels: Integers | None
     evidence: Mapping[str, Floats]
+    references: References = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.predicted)
@@ -77,13 +79,20 @@ class BenignSample:
         """The images at `rows`, a mask or positions."""
         labels = None if self.labels is None else self.labels[rows]
         evidence = {name: values[rows] for name, values in self.evidence.items()}
-        return BenignSample(self.predicted[rows], labels, evidence)
+        return BenignSample(self.predicted[rows], labels, evidence, self.references)
 
     @classmethod
     def join(cls, parts: Sequence["BenignSample"], labels: Integers | None) -> "BenignSample":
-        """The batches of one sample put together, with the true labels (m,) where they are known."""
+        """The batches of one sample put together, with the true labels (m,) where they are known.
+
+        Raises `InputError` where they were compared with different references: their evidence differs.
+        """
+        references = parts[0].references
+        if any(part.references != references for part in parts):
+            raise InputError("batches compared with different references are no one sample")
         evidence = {name: np.concatenate([p.evidence[name] for p in parts]) for name in parts[0].evidence}
-        return cls(np.concatenate([part.predicted for part in parts]), labels, evidence)
+        predicted = np.concatenate([part.predicted for part in parts])
+        return cls(predicted, labels, evidence, references)
 
 
 def cross_scores(detector: Detector, sample: BenignSample, seed: int = 0) -> Floats:

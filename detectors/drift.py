@@ -1,12 +1,13 @@
 """Is traffic still like the calibration sample, and if not: drift, or an attack?
 
-Two tests for each detector. Of scores that are exact, whether their p-values are still uniform. Of
-verdicts, which early exit decides exactly too, whether they are still as rare as the calibration says.
-Benign traffic raises an alarm within n images with a chance of at most n / `run_length`, for all tests
-together (union bound over `Cusum`).
+Two tests for each detector. Of the scores of cleared images, where they are exact, whether their p-values
+are still uniform. Of verdicts, which early exit decides exactly too, whether they are still as rare as
+the calibration says. Benign traffic raises an alarm within n images with a chance of at most
+n / `run_length`, for all tests together (union bound over `Cusum`).
 
-An attacker sends his images to one label; drift strikes them all. So an alarm is read as an attack where
-rejections lie with one label far more often than predictions do.
+An attacker sends his images to one label and leaves all others alone; drift strikes everybody's. So an
+alarm is read as an attack where rejections lie with one label far more often than predictions do, and
+the scores of cleared images are as they were.
 """
 
 import math
@@ -85,15 +86,25 @@ def _groups(part: DetectorCalibration, classes: int) -> Sequence[Group]:
 
 
 class _ScoreTest:
-    """One detector's p-values, with a reference of their own for each group of labels."""
+    """One detector's p-values among images that it clears, with a reference for each group of labels.
+
+    Cleared images only: an attack that is caught leaves them as they were, drift does not. Given that a
+    score lies below a benign one, it still falls into any of the gaps below with the same chance.
+    """
 
     name = "scores"
 
-    def __init__(self, part: DetectorCalibration, classes: int, random: Random) -> None:
+    def __init__(self, part: DetectorCalibration, thresholds: Floats, random: Random) -> None:
         self.detector, self.loudest = part.detector, Cusum(P_VALUE_BETS)
         self._urns: dict[int, RankUrn] = {}
-        for group in _groups(part, classes):
-            self._urns.update(dict.fromkeys(group.labels, RankUrn(group.scores, random)))
+        for group in _groups(part, len(thresholds)):
+            limits = np.unique(thresholds[list(group.labels)])
+            if len(limits) > 1:
+                continue  # what is cleared below several is not known
+            cleared = np.sort(group.scores[group.scores <= limits[0]])
+            if len(cleared) < len(group.scores):
+                cleared = cleared[:-1]  # the threshold itself bounds the highest gap
+            self._urns.update(dict.fromkeys(group.labels, RankUrn(cleared, random)))
 
     @property
     def value(self) -> float:
@@ -104,7 +115,7 @@ class _ScoreTest:
 
     def update(self, label: int, look: Look, number: int) -> None:
         urn = self._urns.get(label)
-        if urn is not None:
+        if urn is not None and not look.suspicious:
             self.loudest.update(p_value_factors(urn.p_value(look.score)), number)
 
     def restart(self) -> None:
@@ -181,13 +192,14 @@ class DriftMonitor:
         random = Random(seed)
         self._tests: list[_ScoreTest | _VerdictTest] = []
         for part in parts:
-            self._tests.append(_ScoreTest(part, self.classes, random))
+            self._tests.append(_ScoreTest(part, thresholds[part.detector], random))
             self._tests.append(_VerdictTest(part, thresholds[part.detector]))
         self.limit = run_length * len(self._tests)  # what `Cusum.value` has to reach for an alarm
         self.run_length = run_length
         self.state, self.images, self.alarms = State.STEADY, 0, 0
         self.alarmed_by: str | None = None  # the test that raised the last alarm
         self._last_alarm = self._episode = 0
+        self._cleared_changed = False  # since the change began, by a test of scores
         self._rejected: deque[tuple[int, int]] = deque(maxlen=REJECTIONS)  # (image number, label)
         self._predicted: deque[int] = deque(maxlen=PREDICTIONS)
         self._counts = [0] * self.classes  # of `_predicted`
@@ -206,7 +218,7 @@ class DriftMonitor:
         if loudest.value >= self.limit:
             self._alarm(loudest)
             return True
-        if rejected and self.state is State.DRIFTING:
+        if rejected and self.state is State.DRIFTING and not self._cleared_changed:
             self.state = self._reading()  # the alarm may have come before the labels could tell
         if self.state is not State.STEADY and self.images - self._last_alarm >= HOLD:
             self.state = State.STEADY
@@ -233,6 +245,8 @@ class DriftMonitor:
     def _alarm(self, test: _ScoreTest | _VerdictTest) -> None:
         if self.state is State.STEADY:
             self._episode = test.loudest.began  # rejections before are no part of the change
+            self._cleared_changed = False
+        self._cleared_changed |= isinstance(test, _ScoreTest)
         self.state = self._reading()
         self.alarms += 1
         self.alarmed_by = f"{test.detector} {test.name}"
@@ -243,7 +257,8 @@ class DriftMonitor:
     def _reading(self) -> State:
         """What the change looks like since it began."""
         top = self.top_label()
-        return State.UNDER_ATTACK if top is not None and top.concentrated else State.DRIFTING
+        attack = top is not None and top.concentrated and not self._cleared_changed
+        return State.UNDER_ATTACK if attack else State.DRIFTING
 
     def top_label(self) -> TopLabel | None:
         """Where recent rejections lie, since the last change began; None without any."""

@@ -118,6 +118,47 @@ def test_learn_where_the_gateway_does_not(service: Service) -> None:
     assert "does not learn" in run("learn", "activate", "--url", service.url, code=3)
 
 
+def test_a_report_is_printed_and_saved(service: Service, folder: Path, tmp_path: Path) -> None:
+    made = json.loads(run("calibrate", folder, "--url", service.url, "--json", code=1))
+    said = run("report", "--url", service.url, code=0)
+    assert f"calibration {made['id']} of tiny 0" in said
+    assert "0 dot" in said
+    assert made["evidence"][0]["sentence"][:40] in said
+    assert "forward passes" in said
+    out = tmp_path / "report.html"
+    assert made["id"] in run("report", made["id"], "--out", out, "--url", service.url, code=0)
+    assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert "There is no such calibration" in run("report", "x", "--url", service.url, code=3)
+    assert "cannot be written" in run("report", "--out", tmp_path / "no" / "x", "--url", service.url, code=2)
+
+
+def test_a_calibration_is_carried_over(service: Service, folder: Path, tmp_path: Path) -> None:
+    ids = [
+        json.loads(run("calibrate", folder, "--url", service.url, "--alpha", alpha, "--json", code=1))["id"]
+        for alpha in ("0.4", "0.5")
+    ]
+    file = tmp_path / "calibration.json"
+    assert ids[0] in run("export", ids[0], file, "--url", service.url, code=0)
+    listed = json.loads(run("calibrations", "--url", service.url, "--json", code=0))
+    assert [listed["active"], listed["calibrations"][1]["id"]] == [ids[1], ids[0]]
+    assert "enforced" in run("calibrations", "--url", service.url, code=0)
+    said = run("compare", ids[0], ids[1], "--url", service.url, code=0)
+    assert "the false-positive budget goes from 40.00% to 50.00%" in said
+    assert json.loads(run("compare", ids[0], ids[1], "--url", service.url, "--json", code=0))["differences"]
+    assert "no difference" in run("compare", ids[0], ids[0], "--url", service.url, code=0)
+    assert f"calibration {ids[0]} is enforced" in run("activate", ids[0], "--url", service.url, code=0)
+
+    bundle = write_bundle(tmp_path / "bundle")
+    settings = {"device": "cpu", "alpha": 0.4, "detectors": ["psc", "spc"]}
+    with Service(bundle=bundle, data_dir=tmp_path / "production", **settings) as other:
+        assert "nothing was calibrated yet" in run("report", "--url", other.url, code=2)
+        assert "kept, not enforced" in run("import", file, "--url", other.url, code=0)
+        assert f"{ids[0]} is enforced" in run("import", file, "--activate", "--url", other.url, code=0)
+        file.write_text(file.read_text(encoding="utf-8").replace("0.4", "0.3"), encoding="utf-8")
+        assert "damaged or changed" in run("import", file, "--url", other.url, code=3)
+    assert "cannot be read" in run("import", tmp_path / "absent", "--url", service.url, code=2)
+
+
 def test_inspect_says_what_can_guard_a_model(tmp_path: Path) -> None:
     said = run("inspect", "--bundle", write_bundle(tmp_path / "bundle"), code=0)
     assert "3 BatchNorm layers" in said

@@ -133,6 +133,11 @@ def test_too_early(make_client: MakeClient) -> None:
     assert client.get("/calibrations").json()["calibrations"] == []
 
 
+def test_a_detector_that_keeps_images_cannot_learn_from_traffic(make_client: MakeClient) -> None:
+    with pytest.raises(ValueError, match="leave strip out"):
+        make_client(**{**LEARNING, "detectors": ("profile", "strip")})
+
+
 def test_off_by_default(make_client: MakeClient) -> None:
     client = make_client(mode="monitor")
     client.post("/classify", files=form(pngs(3)))

@@ -40,7 +40,9 @@ def busy() -> Metrics:
         Verdict.REJECTED,
         [Detection("psc", 0.97, 0.9, 0.004, True, True), Detection("spc", 0.6, 0.8, 0.3, False, False)],
     )
-    metrics.batch(2, [0.001, 0.002])
+    metrics.batch_images(2)
+    metrics.batch(34, [0.001, 0.002], retried=False)
+    metrics.batch(17, [0.001], retried=True)
     metrics.stage("decode", 0.001)
     metrics.drift(State.DRIFTING, 0.4, 0.25)
     metrics.drift_alarm(State.DRIFTING)
@@ -64,6 +66,8 @@ def test_values() -> None:
     assert sample(metrics, "triggerwall_detection_score_bucket", detector="psc", le="0.95") == 0
     assert sample(metrics, "triggerwall_queue_duration_seconds_count") == 2
     assert sample(metrics, "triggerwall_batch_images_sum") == 2
+    assert sample(metrics, "triggerwall_batch_rows_sum") == 51
+    assert sample(metrics, "triggerwall_batches_retried_total") == 1
     age = sample(metrics, "triggerwall_calibration_age_seconds")
     assert age is not None
     assert 100 <= age < 160

@@ -158,3 +158,16 @@ def test_marginal_thresholds_share_one_reference() -> None:
         score = random.normal() + label
         assert not watch.observe(label, [Seen("a", score, score > limit)])
     assert watch.state is State.STEADY
+
+
+def test_drift_whose_rejections_fall_under_one_label_is_no_attack() -> None:
+    """Everybody's scores rise, and label 3 has most of the rejections: what is cleared tells them apart."""
+    part = calibration(per_class=500)
+    watch = monitor(part)
+    first_alarm(watch, stream(part, 1000, 1))
+    for label, seen in stream(part, 1000, 2, shift=1.0, attack=0.1):
+        watch.observe(label, [seen])
+    top = watch.top_label()
+    assert top is not None
+    assert (top.label, top.concentrated) == (3, True)
+    assert watch.state is State.DRIFTING
