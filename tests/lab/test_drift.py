@@ -17,7 +17,8 @@ from lab.guard import Looked, calibrate_all, judge_images, limits, measure
 from lab.judge import Study, open_study
 
 BUNDLE = Path(__file__).parents[2] / "models" / "demo"
-PLAN = Plan(alpha=0.02, run_length=1e4, before=200, after=600, repetitions=3, seed=0)
+# Streams shorter than the pool they are drawn from: a long one would show the pool, not its population.
+PLAN = Plan(alpha=0.02, run_length=1e4, before=40, after=300, repetitions=3, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def test_digits_in_another_light_are_noticed_and_the_same_digits_are_not(study: 
     ]
     assert all(each.false_alarms == 0 for each in found.values())
     noise = found["noise of 0.08"]
-    assert all(delay is not None and delay < 400 for delay in noise.delays)
+    assert all(delay is not None for delay in noise.delays)
     assert noise.states == ["drifting"] * 3
     assert noise.trace[-1] == 1.0
     assert found["2% badnets"].rejected > 0.95
