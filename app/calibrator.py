@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from app.worker import Worker
 from detectors.base import CalibrationError, DetectorError, Integers
 from detectors.calibration import BenignSample
 from detectors.references import References
+from detectors.trimming import trimmed
 
 __all__ = [
     "BenignImage",
@@ -152,7 +153,28 @@ class Calibrator:
         """
         self.progress = Progress("measuring", 0, total)
         sample, skipped = await self._measure(images)
-        self.progress = replace(self.progress, stage="fitting")
+        return await self._make(sample, skipped, alpha, activate)
+
+    async def create_from_traffic(
+        self, sample: BenignSample, alpha: float, contamination: float, *, activate: bool
+    ) -> Record:
+        """As `create`, on what was measured of traffic, of which a share `contamination` is left out."""
+        if not len(sample):
+            raise UnusableImages("nothing was learnt from traffic yet", None)
+        kept = await self.worker.run(trimmed, self.firewall.detectors, sample, contamination)
+        about = {"origin": "traffic", "left_out": len(sample) - len(kept)}
+        return await self._make(kept, [], alpha, activate, about)
+
+    async def _make(
+        self,
+        sample: BenignSample,
+        skipped: list[Skipped],
+        alpha: float,
+        activate: bool,
+        about: dict[str, Any] | None = None,
+    ) -> Record:
+        """Calibrate on `sample`, store that with its report, to which `about` is added, and enforce it."""
+        self.progress = Progress("fitting", len(sample), len(sample))
         content = await self.worker.run(self.firewall.calibrate, sample, alpha)
         info, created = self.firewall.classifier.info, now()
         id = new_id(created)
@@ -168,7 +190,7 @@ class Calibrator:
             alpha=alpha,
             images=len(sample),
             content=content.to_json(),
-            report=report,
+            report={**report, **(about or {})},
         )
         await self._keep(record, guard, activate=activate, reason="created")
         return record

@@ -126,6 +126,16 @@ class GatewayClient:
     def compare(self, a: str, b: str) -> dict[str, Any]:
         return self._request("GET", f"/calibrations/{_part(a)}/compare/{_part(b)}")
 
+    def learn(self, alpha: float | None, contamination: float | None) -> dict[str, Any]:
+        """Calibrate on the gateway's own traffic, and return the calibration report."""
+        asked = {"alpha": alpha, "contamination": contamination}
+        given = {name: value for name, value in asked.items() if value is not None}
+        return self._request("POST", "/calibrations/from-traffic", json=given)
+
+    def switch(self, mode: str) -> None:
+        """Enforce or monitor from now on."""
+        self._request("POST", "/mode", json={"mode": mode})
+
     def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         found: dict[str, Any] = self._json(self._send(method, path, **options), path)
         return found

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from app.policy import Detection, Mode, Verdict, decide, is_suspicious
 from app.stopwatch import Stopwatch
-from detectors.base import BasePass, CalibrationError, Detector, Scorer
+from detectors.base import BasePass, CalibrationError, Detector, Floats, Scorer
 from detectors.calibration import (
     BenignSample,
     Conditioning,
@@ -90,6 +90,7 @@ class Watch:
     detector: str
     scorer: Scorer
     thresholds: Tensor  # (K,) float64 on the classifier's device
+    limits: Floats  # the same, on the host
     calibration: DetectorCalibration | None
 
 
@@ -159,11 +160,16 @@ class Firewall:
         """From the next batch on, judge by `guard`."""
         self.guard = guard
 
+    def switch(self, mode: Mode) -> None:
+        """From the next batch on, enforce or monitor."""
+        self.mode = mode
+
     def _watch(self, detector: Detector, part: DetectorCalibration) -> Watch:
         classes = self.classifier.num_classes
         fixed = self.thresholds == "fixed"
         values = detector.fixed_thresholds(part.fit) if fixed else part.thresholds(classes)
-        return Watch(detector.name, detector.scorer(part.fit, part.stages), self._on_device(values), part)
+        scorer = detector.scorer(part.fit, part.stages)
+        return Watch(detector.name, scorer, self._on_device(values), values, part)
 
     def _data_free_guard(self) -> Guard | None:
         watches = []
@@ -174,8 +180,8 @@ class Firewall:
                     "%s does not watch before the first calibration: it needs benign images", detector.name
                 )
                 continue
-            thresholds = self._on_device(detector.fixed_thresholds(fit))
-            watches.append(Watch(detector.name, detector.scorer(fit), thresholds, None))
+            values = detector.fixed_thresholds(fit)
+            watches.append(Watch(detector.name, detector.scorer(fit), self._on_device(values), values, None))
         return Guard(None, tuple(watches)) if watches else None
 
     def _on_device(self, values: np.ndarray[Any, Any]) -> Tensor:

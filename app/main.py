@@ -11,7 +11,7 @@ from app.assembly import build_firewall
 from app.firewall import Firewall
 from app.gateway import Gateway
 from app.middleware import BodyLimit, RequestContext
-from app.routes import artefacts, calibrations, classify, system
+from app.routes import artefacts, calibrations, classify, learning, system
 from app.settings import Settings
 
 __all__ = ["create_app"]
@@ -49,7 +49,7 @@ def create_app(settings: Settings | None = None, firewall: Firewall | None = Non
         lifespan=lifespan,
     )
     app.state.gateway = gateway
-    for routes in (classify, calibrations, artefacts, system):
+    for routes in (classify, calibrations, artefacts, learning, system):
         app.include_router(routes.router)
     errors.register(app)
     limits = {

@@ -20,6 +20,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from app.policy import Detection, Mode, Verdict
+from detectors.drift import State
 from models.base import ClassifierInfo
 
 __all__ = ["Metrics"]
@@ -128,9 +129,23 @@ class Metrics:
             "calibration_timestamp_seconds", "When the enforced calibration was made, Unix time.", **ours
         )
         self._age = Gauge("calibration_age_seconds", "Age of the enforced calibration.", **ours)
+        self._drift_state = Gauge(
+            "drift_state", "1 for what traffic looks like against the calibration, else 0.", ["state"], **ours
+        )
+        self._drift_evidence = Gauge(
+            "drift_evidence",
+            "Evidence that traffic has changed, on a logarithmic scale; 1 raises an alarm.",
+            **ours,
+        )
+        self._drift_top_share = Gauge(
+            "drift_top_label_share", "Share of one predicted label among recent rejections.", **ours
+        )
+        self._drift_alarms = Counter("drift_alarms_total", "Alarms, by what they read as.", ["state"], **ours)
         ProcessCollector(registry=self.registry)
         for verdict in Verdict:
             self._verdicts.labels(verdict)
+        for state in (State.DRIFTING, State.UNDER_ATTACK):
+            self._drift_alarms.labels(state)
         self.calibrated(None, None)
 
     def serving(self, info: ClassifierInfo, mode: Mode) -> None:
@@ -148,6 +163,16 @@ class Metrics:
         since = float("nan") if created is None else created
         self._calibrated_at.set(since)
         self._age.set_function(lambda: max(0.0, time.time() - since) if since == since else since)
+
+    def drift(self, state: State, evidence: float, top_share: float) -> None:
+        """What the drift watch sees now; `evidence` and `top_share` in [0, 1]."""
+        for each in State:
+            self._drift_state.labels(each).set(each is state)
+        self._drift_evidence.set(evidence)
+        self._drift_top_share.set(top_share)
+
+    def drift_alarm(self, state: State) -> None:
+        self._drift_alarms.labels(state).inc()
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """One request was answered; `route` is the template that matched, never the path."""

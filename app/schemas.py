@@ -3,7 +3,7 @@
 import math
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,23 +11,30 @@ from app.firewall import Inspection
 from app.gateway import Gateway
 from app.policy import Detection, Mode, Verdict
 from app.store import Record
+from app.watch import DriftWatch
 from detectors.base import Detector, Scorer
+from detectors.drift import State
 from models.base import ClassifierInfo
 
 __all__ = [
+    "ActivationBody",
     "CalibrationBody",
     "CalibrationHistory",
     "CalibrationReport",
     "ClassifyBody",
     "ComparisonBody",
     "DetectionBody",
+    "DriftBody",
     "ImageProblem",
     "InfoBody",
+    "LearningBody",
+    "ModeBody",
     "PredictionBody",
     "ProblemBody",
     "ProgressBody",
     "ResultBody",
     "StatusBody",
+    "TrafficCalibration",
 ]
 
 
@@ -163,6 +170,10 @@ class CalibrationBody(BaseModel):
 class CalibrationReport(CalibrationBody):
     """What a calibration buys on this model, per detector and class."""
 
+    origin: Literal["images", "traffic"] = Field(
+        default="images", description="Benign images that were sent, or the gateway's own traffic."
+    )
+    left_out: int = Field(default=0, description="Images of traffic left out as least like the rest.")
     labelled: bool
     smallest_alpha: float = Field(description="Smallest budget that so many images support.")
     benign_accuracy: float | None = Field(description="Share of labelled benign images classified rightly.")
@@ -226,8 +237,86 @@ class CalibrationHistory(BaseModel):
     activations: list[ActivationBody]
 
 
+class TrafficCalibration(BaseModel):
+    """How to calibrate on traffic."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    alpha: float | None = Field(
+        default=None, gt=0, lt=1, description="False-positive budget; the setting's by default."
+    )
+    contamination: float | None = Field(
+        default=None, ge=0, le=0.2, description="Share that may be poisoned; the setting's by default."
+    )
+    activate: bool = Field(default=True, description="Judge by it at once.")
+
+
+class ModeBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    mode: Mode
+
+
 class StatusBody(BaseModel):
     status: str
+
+
+class TopLabelBody(BaseModel):
+    label: int
+    share: float = Field(description="Of recent rejections.")
+    expected: float = Field(description="Of recent predictions.")
+    rejections: int = Field(description="How many that is a share of.")
+
+
+class DriftBody(BaseModel):
+    """Is traffic still like the calibration images?"""
+
+    state: State
+    images: int = Field(description="Images watched under this calibration.")
+    alarms: int
+    alarmed_by: str | None = Field(description="The test that raised the last alarm.")
+    evidence: dict[str, float] = Field(
+        description="By test, on a logarithmic scale: 0 is none, 1 raises an alarm and starts again."
+    )
+    top_label: TopLabelBody | None = Field(description="The label with most of the recent rejections.")
+
+    @classmethod
+    def of(cls, watch: DriftWatch) -> "DriftBody":
+        monitor = watch.monitor
+        if monitor is None:
+            return cls(state=watch.state, images=0, alarms=0, alarmed_by=None, evidence={}, top_label=None)
+        top = monitor.top_label()
+        return cls(
+            state=monitor.state,
+            images=monitor.images,
+            alarms=monitor.alarms,
+            alarmed_by=monitor.alarmed_by,
+            evidence=monitor.statistics(),
+            top_label=TopLabelBody.model_validate(top, from_attributes=True) if top else None,
+        )
+
+
+class LearningBody(BaseModel):
+    """What was learnt from traffic so far; lost with a restart."""
+
+    learning: bool = Field(description="True where traffic is measured now: in monitor mode.")
+    images: int = Field(description="Images whose evidence is kept.")
+    capacity: int = Field(description="Images that will be kept at most.")
+    needed: int = Field(description="Fewest images for the setting's budget.")
+    measured: int = Field(description="Images measured in all; the kept ones are drawn from these.")
+
+    @classmethod
+    def of(cls, gateway: Gateway) -> "LearningBody | None":
+        if gateway.learner is None:
+            return None
+        kept = gateway.learner.reservoir
+        return cls(
+            learning=gateway.firewall.mode is Mode.MONITOR,
+            images=len(kept),
+            capacity=kept.capacity,
+            needed=gateway.images_needed(gateway.settings.alpha),
+            measured=kept.seen,
+        )
 
 
 class DetectorInfo(BaseModel):
@@ -280,6 +369,8 @@ class InfoBody(BaseModel):
     images_needed: int = Field(description="Fewest benign images for that budget.")
     detectors: list[DetectorInfo]
     calibration: CalibrationBody | None
+    drift: DriftBody
+    learning: LearningBody | None = Field(description="Null where `learn_from_traffic` is off.")
     calibrating: ProgressBody | None = Field(description="The calibration under way, if there is one.")
     ready: bool
     reason: str | None = Field(description="Why not ready, or why the stored calibration is not enforced.")
@@ -313,6 +404,8 @@ class InfoBody(BaseModel):
             images_needed=gateway.images_needed(settings.alpha),
             detectors=[DetectorInfo.of(each, watches.get(each.name)) for each in firewall.detectors],
             calibration=CalibrationBody.of(active, active.id) if active else None,
+            drift=DriftBody.of(gateway.watch),
+            learning=LearningBody.of(gateway),
             calibrating=ProgressBody.model_validate(asdict(progress)) if progress else None,
             ready=not_ready is None,
             reason=not_ready or gateway.calibrator.mismatch,

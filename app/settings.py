@@ -110,7 +110,6 @@ class Settings(BaseSettings):
         max_length=32,
         description="SCALE-UP's S: pixel multipliers, each > 0.",
     )
-
     strip_overlays: int = Field(
         default=16,
         ge=1,
@@ -119,6 +118,33 @@ class Settings(BaseSettings):
     )
     strip_blend: Literal["convex", "superimposed"] = Field(
         default="convex", description="STRIP's blend: half of either image, or their sum, clipped."
+    )
+
+    # --- watching and learning from traffic --------------------------------------------------------
+    drift_run_length: float = Field(
+        default=1e5,
+        ge=1000,
+        le=1e12,
+        description="Within n images like those of the calibration, the chance of a drift alarm is at most "
+        "n / this; longer is later to notice.",
+    )
+    learn_from_traffic: bool = Field(
+        default=False,
+        description="In monitor mode, measure a share of the traffic to calibrate on it. Kept in memory, as "
+        "figures and not as images; a restart begins anew.",
+    )
+    learn_images: int = Field(
+        default=2000, ge=20, le=50_000, description="Images of traffic to calibrate on, at most."
+    )
+    learn_sample: float = Field(
+        default=0.25, gt=0, le=1, description="Share of the traffic that is measured, as the device has time."
+    )
+    learn_contamination: float = Field(
+        default=0.1, ge=0, le=0.2, description="Share of the traffic learnt from that may be poisoned."
+    )
+    enforce_after_learning: bool = Field(
+        default=False,
+        description="Once `learn_images` are measured: calibrate on them, activate that, and enforce.",
     )
 
     # --- who may do what --------------------------------------------------------------------------

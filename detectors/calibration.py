@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from detectors.base import CalibrationError, Detector, Fit, Floats, InputError, Integers, Stages
 from detectors.references import References
@@ -73,6 +74,12 @@ class BenignSample:
 
     def __len__(self) -> int:
         return len(self.predicted)
+
+    def take(self, rows: npt.NDArray[Any]) -> "BenignSample":
+        """The images at `rows`, a mask or positions."""
+        labels = None if self.labels is None else self.labels[rows]
+        evidence = {name: values[rows] for name, values in self.evidence.items()}
+        return BenignSample(self.predicted[rows], labels, evidence, self.references)
 
     @classmethod
     def join(cls, parts: Sequence["BenignSample"], labels: Integers | None) -> "BenignSample":

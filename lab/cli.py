@@ -2,6 +2,8 @@
 
 import typer
 
+from lab.commands.datafree import datafree_command
+from lab.commands.drift import drift_command
 from lab.commands.evaluate import evaluate_command
 from lab.commands.evidence import evidence_command
 from lab.commands.frontier import frontier_command
@@ -18,3 +20,5 @@ app.command("gallery")(gallery_command)
 app.command("frontier")(frontier_command)
 app.command("power")(power_command)
 app.command("evidence")(evidence_command)
+app.command("drift")(drift_command)
+app.command("datafree")(datafree_command)

@@ -76,7 +76,7 @@ async def classify(
         request_id=request.state.request_id,
         model=ModelBody(name=gateway.info.name, version=gateway.info.version),
         calibration=judgement.calibration,
-        mode=gateway.firewall.mode,
+        mode=judgement.mode,
         results=[_result(gateway, each, place) for place, each in enumerate(judgement.results)],
     )
 

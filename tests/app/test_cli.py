@@ -1,6 +1,7 @@
 """The command line against a real gateway: what it prints, and the exit codes that scripts use."""
 
 import json
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,28 @@ def test_a_gateway_that_does_not_answer_or_refuses_ends_with_3(service: Service,
         "too few" in run("calibrate", folder, "--url", service.url, "--alpha", "0.001", code=3).lower()
         or True
     )
+
+
+def test_learn_from_traffic_then_enforce(tmp_path: Path, folder: Path) -> None:
+    learning = {"learn_from_traffic": True, "learn_sample": 1.0, "mode": "monitor", "detectors": ["profile"]}
+    bundle, data = write_bundle(tmp_path / "bundle"), tmp_path / "data"
+    with Service(bundle=bundle, data_dir=data, device="cpu", alpha=0.1, **learning) as running:
+        assert "0 of 2000 images of traffic" in run("learn", "status", "--url", running.url, code=0)
+        assert "nothing was learnt" in run("learn", "activate", "--url", running.url, code=3)
+        run("classify", folder, "--url", running.url, code=1)  # nothing clears them yet
+        for _ in range(200):
+            if running.http.get("/info").json()["learning"]["images"] >= 30:
+                break
+            time.sleep(0.05)
+        said = run("learn", "activate", "--url", running.url, "--contamination", "0", "--enforce", code=0)
+        assert "false-positive budget 10.00%" in said
+        assert "enforces now" in said
+        assert "mode enforce, traffic steady" in run("learn", "status", "--url", running.url, code=0)
+
+
+def test_learn_where_the_gateway_does_not(service: Service) -> None:
+    assert "TRIGGERWALL_LEARN_FROM_TRAFFIC" in run("learn", "status", "--url", service.url, code=0)
+    assert "does not learn" in run("learn", "activate", "--url", service.url, code=3)
 
 
 def test_a_report_is_printed_and_saved(service: Service, folder: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from app.metrics import Metrics
 from app.policy import Detection, Mode, Verdict
+from detectors.drift import State
 from models.base import ClassifierInfo
 
 INFO = ClassifierInfo(
@@ -43,6 +44,8 @@ def busy() -> Metrics:
     metrics.batch(34, [0.001, 0.002], retried=False)
     metrics.batch(17, [0.001], retried=True)
     metrics.stage("decode", 0.001)
+    metrics.drift(State.DRIFTING, 0.4, 0.25)
+    metrics.drift_alarm(State.DRIFTING)
     return metrics
 
 
@@ -68,6 +71,16 @@ def test_values() -> None:
     age = sample(metrics, "triggerwall_calibration_age_seconds")
     assert age is not None
     assert 100 <= age < 160
+
+
+def test_drift_is_one_state_of_four() -> None:
+    metrics = busy()
+    states = {str(state): sample(metrics, "triggerwall_drift_state", state=state) for state in State}
+    assert states == {"steady": 0, "drifting": 1, "under_attack": 0, "learning": 0}
+    assert sample(metrics, "triggerwall_drift_evidence") == 0.4
+    assert sample(metrics, "triggerwall_drift_top_label_share") == 0.25
+    assert sample(metrics, "triggerwall_drift_alarms_total", state="drifting") == 1
+    assert sample(metrics, "triggerwall_drift_alarms_total", state="under_attack") == 0
 
 
 def test_only_the_enforced_calibration_is_shown() -> None:
