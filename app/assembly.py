@@ -107,6 +107,7 @@ def _build(name: DetectorName, classifier: Classifier, settings: Settings) -> De
                 dtype=getattr(torch, settings.psc_precision),
                 channels_last=settings.psc_channels_last,
                 fold=settings.psc_fold,
+                compile=settings.psc_compile,
             ),
             precision=settings.psc_precision,
         )

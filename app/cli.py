@@ -13,13 +13,14 @@ from typing import Annotated, Any
 
 import typer
 import uvicorn
-from rich.progress import track
+from rich.progress import Progress, track
 
 from app.calibration_commands import commands as calibration_commands
 from app.client import GatewayClient, image_files
 from app.inspection import inspect_bundle
 from app.learn_commands import commands as learn_commands
 from app.main import create_app
+from app.power import power_table, probe_bundle
 from app.settings import Settings, unknown_variables
 from app.tables import facts_table, results_table
 from app.terminal import DEFAULT_URL, NEWS, AsJson, Key, Url, console, errors, told_plainly
@@ -120,4 +121,29 @@ def inspect(
         facts, can_be_guarded = inspect_bundle(Settings(**given(bundle=bundle)))
     console.print(facts_table(facts))
     if not can_be_guarded:
+        raise typer.Exit(NEWS)
+
+
+@app.command()
+def power(
+    benign: Annotated[Path, typer.Option(help="Benign images: a folder or zip with one folder per class.")],
+    bundle: Annotated[Path | None, typer.Option(help="Directory of the model bundle.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Share of benign images that may be rejected.")] = None,
+    target: Annotated[list[int] | None, typer.Option(help="Labels to aim at; three by default.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="Time for all probes together.")] = 60,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Implant known backdoors in copies of a model, and see which of them its detectors would catch."""
+    with told_plainly(), Progress(console=errors, transient=True) as progress:
+        settings = Settings(**given(bundle=bundle, alpha=alpha))
+        bar = progress.add_task("reading images", total=seconds)
+        report = probe_bundle(
+            settings, benign, targets=target, seconds=seconds,
+            tell=lambda what, spent: progress.update(bar, description=what, completed=spent),
+        )  # fmt: skip
+    if as_json:
+        print(json.dumps(report.to_json(), indent=2))
+    else:
+        console.print(power_table(report), report.summary(), soft_wrap=True)
+    if report.caught is None:
         raise typer.Exit(NEWS)

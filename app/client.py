@@ -11,7 +11,7 @@ from urllib.parse import quote as quoted
 
 import httpx
 
-__all__ = ["ClientError", "GatewayClient", "image_files"]
+__all__ = ["ClientError", "GatewayClient", "as_archive", "image_files"]
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm"}
 Advance = Callable[[int], object]
@@ -86,7 +86,7 @@ class GatewayClient:
 
         `started` is told the bytes to send and gives the function that is told of each step.
         """
-        with _as_archive(source) as archive, _open(archive) as file:
+        with as_archive(source) as archive, _open(archive) as file:
             upload = Upload(file, started(archive.stat().st_size))
             parts = {"archive": (archive.name, upload, "application/zip")}
             fields = {} if alpha is None else {"alpha": str(alpha)}
@@ -175,7 +175,7 @@ def _open(path: Path) -> IO[bytes]:
 
 
 @contextlib.contextmanager
-def _as_archive(source: Path) -> Iterator[Path]:
+def as_archive(source: Path) -> Iterator[Path]:
     """`source` itself where it is a file; a folder is packed into a temporary zip first."""
     if not source.is_dir():
         yield source

@@ -87,11 +87,16 @@ def _general(a: Record, b: Record) -> list[str]:
         said.append(f"the false-positive budget goes from {a.alpha:.2%} to {b.alpha:.2%}")
     if a.images != b.images:
         said.append(f"the benign images go from {a.images} to {b.images}")
-    for side, record in (("first", a), ("second", b)):
-        accuracy = record.report.get("benign_accuracy")
-        if accuracy is not None and accuracy < 0.5:
-            said.append(f"the {side} was made with labels that the classifier mostly disagrees with")
+    doubtful = [_doubtful(record) for record in (a, b)]
+    if doubtful[0] != doubtful[1]:
+        side = "first" if doubtful[0] else "second"
+        said.append(f"the {side} was made with labels that the classifier mostly disagrees with")
     return said
+
+
+def _doubtful(record: Record) -> bool:
+    accuracy = record.report.get("benign_accuracy")
+    return accuracy is not None and accuracy < 0.5
 
 
 def _changes(name: str, a: Figures | None, b: Figures | None) -> list[str]:

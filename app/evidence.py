@@ -16,6 +16,8 @@ __all__ = ["model_evidence", "reference_models", "strongest"]
 
 REFERENCE = Path(__file__).with_name("collapse_reference.json")
 Figures = dict[str, Any]
+SLIGHT = 0.05  # a share this little above that of the plain predictions is no collapse
+ENOUGH = 19  # benign models, for the highest of them and one more to be remarkable at 5 %
 
 
 @cache
@@ -72,21 +74,27 @@ def _same(reference: Figures, each: Figures) -> bool:
 
 def _sentence(entry: Figures) -> str:
     by = "amplification" if entry["by"] == "amplification" else f"pixel scaling ×{entry['strength']:g}"
-    name = f" ({entry['name']})" if entry["name"] else ""
+    label, name = str(entry["label"]), entry["name"]
+    named = f"{label} ({name})" if name and name != label else label
     return (
-        f"benign images collapse into class {entry['label']}{name} under {by}: {entry['share']:.2f}, where "
+        f"benign images collapse into class {named} under {by}: {entry['share']:.2f}, where "
         f"{entry['plain_share']:.2f} are predicted so anyway; {_comparison(entry)}"
     )
 
 
 def _comparison(entry: Figures) -> str:
+    """What benign models show. Of n + 1 alike, each is the highest with probability 1/(n + 1): fewer than
+    `ENOUGH` others cannot make the highest remarkable."""
     shares, share = entry["benign_models"], entry["share"]
+    if share - entry["plain_share"] < SLIGHT:
+        return "that is hardly a collapse"
     if not shares:
         return "no benign model of this kind was measured to compare with"
     count = f"{len(shares)} benign model{'s' if len(shares) > 1 else ''}"
     span = f"{min(shares):.2f}–{max(shares):.2f}" if len(shares) > 1 else f"{shares[0]:.2f}"
-    if share > max(shares):
-        return f"{count} measured show less ({span}): look closer at where this model comes from"
-    if share < min(shares):
-        return f"{count} measured show more ({span}): this speaks for no backdoor and against none"
-    return f"{count} measured show the same ({span}): this speaks for no backdoor and against none"
+    if share <= max(shares):
+        return f"{count} measured show as much ({span}), so this is no sign of a backdoor"
+    said = f"{count} measured show less ({span})"
+    if len(shares) < ENOUGH:
+        return f"{said}, but that happens to one benign model in {len(shares) + 1}: measure more of them"
+    return f"{said}: look closer at where this model comes from"

@@ -182,7 +182,7 @@ def _rate_headings() -> list[Markup]:
         element("text", "benign images rejected", x=LEFT, y=24, class_="heading"),
         element("text", "with 95 % interval", x=LEFT, y=40, class_="tick"),
         element("text", "saturated", x=SATURATION, y=24, class_="heading"),
-        element("text", "at the highest score", x=SATURATION, y=40, class_="tick"),
+        element("text", "at the top score", x=SATURATION, y=40, class_="tick"),
     ]
 
 

@@ -99,6 +99,11 @@ class Settings(BaseSettings):
     psc_fold: bool = Field(
         default=False, description="Fold BatchNorm into convolutions (a second set of weights)."
     )
+    psc_compile: bool = Field(
+        default=False,
+        description="Compile the fork engine (minutes at start-up, a second set of weights); eager where "
+        "there is no compiler.",
+    )
     spc_scales: Annotated[tuple[float, ...], NoDecode, CommaSeparated] = Field(
         default=(3, 5, 7, 9, 11),
         min_length=1,

@@ -206,10 +206,15 @@ class IbdPscScorer:
 
     def __init__(self, amplified: Amplified, stages: Stages) -> None:
         self.amplified, self.stages = amplified, stages
-        self.engine = amplified.engine
+
+    @property
+    def engine(self) -> str:
+        return self.amplified.engine
 
     def base(self, images: Tensor) -> BasePass | None:
-        logits, forks = self.amplified.base(images)
+        """The base pass; the engine may run the first stage along, which every image needs but those that
+        a threshold of 1 clears beforehand."""
+        logits, forks = self.amplified.base(images, list(self.stages[0]))
         return BasePass.of(images, logits, forks)
 
     def score(self, base: BasePass, thresholds: Tensor | None = None) -> Scores:

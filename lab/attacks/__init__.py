@@ -7,8 +7,14 @@ from lab.attacks.base import Attack, Poisoned
 from lab.attacks.batt import Batt
 from lab.attacks.blend import Blend
 from lab.attacks.bpp import Bpp
+from lab.attacks.iad import Iad
+from lab.attacks.issba import Issba
+from lab.attacks.label_consistent import LabelConsistent
+from lab.attacks.narcissus import Narcissus
 from lab.attacks.physical import PhysicalBA
+from lab.attacks.sra import Sra
 from lab.attacks.tact import TaCT
+from lab.attacks.tuap import Tuap
 from lab.attacks.wanet import WaNet
 
 __all__ = ["ATTACKS", "Attack", "Poisoned"]
@@ -25,5 +31,11 @@ ATTACKS: dict[str, type[Attack]] = {
         AdapPatch,
         PhysicalBA,
         Bpp,
+        LabelConsistent,
+        Iad,
+        Issba,
+        Narcissus,
+        Sra,
+        Tuap,
     )
 }

@@ -96,7 +96,7 @@ def kept(bundle: Path, tmp_path: Path) -> dict[str, Any]:
 def calibrate(service: Service, count: int, seed: int, answers: list[Any]) -> None:
     """POST /calibrate on a connection of its own; the answer, or what broke it off, goes into `answers`."""
     try:
-        answers.append(httpx.post(f"{service.url}/calibrate", files=form(pngs(count, seed)), timeout=60))
+        answers.append(httpx.post(f"{service.url}/calibrate", files=form(pngs(count, seed)), timeout=250))
     except httpx.TransportError as error:
         answers.append(error)
 
@@ -115,10 +115,10 @@ def test_killed_in_the_middle_of_a_calibration(kept: dict[str, Any]) -> None:
     answers: list[Any] = []
     with Service(**kept) as service:
         first = service.http.post("/calibrate", files=form(pngs(40, 1))).json()["id"]
-        sender = threading.Thread(target=calibrate, args=(service, 3000, 2, answers))
+        sender = threading.Thread(target=calibrate, args=(service, 1500, 2, answers))
         sender.start()
         progress = under_way(service)
-        assert (progress["stage"], progress["total"]) == ("measuring", 3000)
+        assert (progress["stage"], progress["total"]) == ("measuring", 1500)
         service.kill()
         sender.join()
     assert isinstance(answers[0], httpx.TransportError)
@@ -135,7 +135,7 @@ def test_of_many_calibrations_at_once_one_is_made(kept: dict[str, Any]) -> None:
     first: list[Any] = []
     others: list[Any] = []
     with Service(**kept) as service:
-        sender = threading.Thread(target=calibrate, args=(service, 3000, 1, first))
+        sender = threading.Thread(target=calibrate, args=(service, 1500, 1, first))
         sender.start()
         under_way(service)
         crowd = [threading.Thread(target=calibrate, args=(service, 20, n, others)) for n in range(4)]

@@ -67,3 +67,11 @@ def test_a_detector_that_only_one_has() -> None:
     assert "spc watches only in the second" in found["differences"]
     assert (found["a"]["fits"], found["b"]["fits"]) == (True, False)
     assert found["b"]["misfit"] == "it was made for another classifier"
+
+
+def test_labels_that_only_one_was_made_with() -> None:
+    right, wrong = record(part()), record(part())
+    wrong.report["benign_accuracy"] = 0.4
+    said = "the second was made with labels that the classifier mostly disagrees with"
+    assert differences(right, wrong) == [said]
+    assert differences(wrong, wrong) == []

@@ -34,23 +34,27 @@ def test_amplification_is_taken_where_psc_uses_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "words"),
+    ("share", "others", "words"),
     [
+        (0.5, 1, "2 benign models measured show as much (0.40–0.60), so this is no sign of a backdoor"),
+        (0.3, 1, "2 benign models measured show as much (0.40–0.60)"),
+        (0.7, 1, "show less (0.40–0.60), but that happens to one benign model in 3: measure more of them"),
         (
-            0.5,
-            "2 benign models measured show the same (0.40–0.60): this speaks for no backdoor",
+            0.7,
+            18,
+            "19 benign models measured show less (0.40–0.60): look closer at where this model comes from",
         ),
-        (0.7, "2 benign models measured show less (0.40–0.60): look closer at where this model comes from"),
-        (0.3, "2 benign models measured show more (0.40–0.60)"),
+        (0.12, 1, "that is hardly a collapse"),
     ],
 )
-def test_it_is_compared_with_benign_models(share: float, words: str) -> None:
+def test_it_is_compared_with_benign_models(share: float, others: int, words: str) -> None:
     """At whatever depth IBD-PSC uses of them: only that is alike."""
-    models = [model("amplification", 12, 0.4), model("amplification", 14, 0.6)]
+    models = [model("amplification", 12, 0.4), *[model("amplification", 14, 0.6)] * others]
     models.append(model("amplification", 14, 0.99, backdoored=True))
     (found,) = model_evidence([psc(0, share)], INFO, models)
     assert words in found["sentence"]
-    assert (found["benign_models"], found["backdoored_models"]) == ([0.4, 0.6], [0.99])
+    assert found["benign_models"] == [0.4, *[0.6] * others]
+    assert found["backdoored_models"] == [0.99]
 
 
 def test_what_is_not_alike_is_left_out() -> None:

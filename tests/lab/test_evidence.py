@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 def bundle(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model with a backdoor and one BatchNorm layer."""
     out = tmp_path_factory.mktemp("models") / "tiny"
-    result = CliRunner().invoke(app, arguments(archive, out, name="tiny", epochs="2"))
+    result = CliRunner().invoke(app, arguments(archive, out, name="tiny", epochs="3"))
     assert result.exit_code == 0, result.output
     return out
 
@@ -29,7 +29,7 @@ def test_the_figures_are_the_model_s(bundle: Path, archive: Path) -> None:
     test = open_images(str(archive), "test")
     found = measure_evidence(bundle, test, str(archive), 1000, 0, CPU)
     assert (found.model, found.backdoored, found.images, found.count) == ("tiny", True, "bars.zip", 60)
-    assert found.training.endswith("2 epochs on bars.zip, badnets to label 1")
+    assert found.training.endswith("3 epochs on bars.zip, badnets to label 1")
     network, images = load_bundle(bundle, CPU).network, test.images.float() / 255
     by = {(each["by"], each["strength"]): each for each in found.collapse}
     assert set(by) == {("amplification", 1), *(("scaling", scale) for scale in (3, 5, 7, 9, 11))}
