@@ -149,4 +149,5 @@ def test_the_summary_names_the_weakest() -> None:
     assert found.caught == 0.75
     assert "75% are caught" in found.summary()
     assert "from 50% (patch, target 1) to 100% (blend, target 0)" in found.summary()
+    assert "Take it as a hint" in found.summary()
     assert found.to_json()["left_out"] == []
