@@ -248,11 +248,11 @@ def confidence_plot(part: Figures) -> Markup:
         (x(p["layers"]), y(p["q05"])) for p in reversed(points)
     ]
     marks = [
-        element("rect", x=first, y=top, width=last - first, height=bottom - top, class_="used"),
         element("text", f"used: k = {k}, n = {n}", x=(first + last) / 2, y=top - 8,
                 text_anchor="middle" if first > 130 else "start", class_="tick"),
         *[_level(value, y, left, right) for value in QUARTERS],
         element("polygon", points=_points(band), class_="band"),
+        element("rect", x=first, y=top, width=last - first, height=bottom - top, class_="used"),
         element("polyline", points=_points([(x(p["layers"]), y(p["median"])) for p in points]),
                 class_="median"),
         element("polyline", points=_points([(x(c["strength"]), y(c["share"])) for c in collapses]),
@@ -317,7 +317,7 @@ def _collapse_row(row: Figures, x: Scale, top: float, height: float) -> Markup:
         *[element("circle", cx=x(v), cy=middle, r=4.0, class_="benign") for v in row["benign_models"]],
         *[_diamond(x(v), middle) for v in row["backdoored_models"]],
         element(
-            "text", element("title", row["name"] or ""), f"→ {shorten(row['name'] or str(row['label']), 5)}",
+            "text", element("title", row["name"] or ""), f"→ {row['label']}",
             x=RIGHT + 2, y=middle + 4, class_="note",
         ),
     ]  # fmt: skip

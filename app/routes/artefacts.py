@@ -58,7 +58,8 @@ async def comparison(a: Id, b: Id, gateway: GatewayOf) -> ComparisonBody:
     responses={200: {"content": {"application/json": ARTEFACT}}, **problems(401, 403, 404, 422, 503)},
 )
 async def export(id: Id, gateway: GatewayOf) -> Response:
-    """JSON with a format version and its own sha256. It holds benign scores and no image."""
+    """JSON with a format version and its own sha256. It holds benign scores, and benign images only where a
+    detector keeps some to compare others with (STRIP)."""
     record = await asyncio.to_thread(gateway.store.get, id)
     content = await asyncio.to_thread(write_artefact, record)
     disposition = f'attachment; filename="calibration-{id}.json"'

@@ -1,4 +1,4 @@
-"""`triggerwall lab drift`."""
+"""`triggerwall lab drift`: how soon the drift watch notices a change, and what it takes it for."""
 
 import json
 from dataclasses import asdict
@@ -21,7 +21,7 @@ from lab.commands.common import (
     warn,
 )
 from lab.drift import Plan, drift_plot, drift_table, simulate
-from lab.guard import DETECTORS
+from lab.guard import DETECTORS as DEFAULTS
 from lab.judge import open_study
 from lab.sources import open_split
 
@@ -47,7 +47,7 @@ def drift_command(
     plan = Plan(alpha, run_length, before, after, repetitions, seed)
     with told_plainly():
         test = open_split(data, "test", channels, warn)
-        study = open_study(bundle, test, calibration, images, seed, open_device(device), DETECTORS)
+        study = open_study(bundle, test, calibration, images, seed, open_device(device), DEFAULTS)
         scenarios = simulate(study, plan)
         console.print(drift_table(study, plan, scenarios))
         if out is not None:

@@ -82,6 +82,6 @@ def test_the_command_writes_its_figures(tmp_path: Path) -> None:
     (spot,) = json.loads(out.read_text())
     assert (spot["omega"], spot["n"]) == (5.0, 1)
     assert set(spot["tpr"]) == set(spot["flops_benign"]) == {"0.01", "0.05", "fixed"}
-    result = CliRunner().invoke(app, [*words[:7], "--omega", "-1"])
+    result = CliRunner().invoke(app, [*words[:7], "--omega", "-1", "--calibration", "110"])
     assert result.exit_code == 2
     assert "omega must be" in result.output
