@@ -38,6 +38,7 @@ def build_firewall(settings: Settings) -> Firewall:
         mode=settings.mode,
         thresholds=settings.thresholds,
         conditioning=settings.conditioning,
+        ties=settings.ties,
     )
 
 

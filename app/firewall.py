@@ -14,17 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from app.draws import draws, new_secret
 from app.policy import Detection, Mode, Verdict, decide, is_suspicious
 from app.stopwatch import Stopwatch
 from detectors.base import BasePass, CalibrationError, Detector, Scorer
-from detectors.calibration import (
-    BenignSample,
-    Conditioning,
-    DetectorCalibration,
-    calibrate,
-    images_needed,
-)
-from detectors.report import blind_labels
+from detectors.budget import split_budget
+from detectors.calibration import BenignSample, Conditioning, DetectorCalibration, Ties
 from models.base import Classifier
 
 __all__ = ["CalibrationContent", "Firewall", "Guard", "Inspection", "NotCalibrated", "ThresholdKind"]
@@ -50,7 +45,10 @@ class Inspection:
 
 @dataclass(frozen=True)
 class CalibrationContent:
-    """What was learnt from benign images: everything that is needed to enforce it again after a restart."""
+    """What was learnt from benign images: everything that is needed to enforce it again after a restart.
+
+    `secret` decides who is lucky under randomised ties; None where they are conservative.
+    """
 
     classifier_digest: str
     alpha: float
@@ -58,6 +56,7 @@ class CalibrationContent:
     labelled: bool
     conditioning: Conditioning
     parts: tuple[DetectorCalibration, ...]
+    secret: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -67,6 +66,7 @@ class CalibrationContent:
             "labelled": self.labelled,
             "conditioning": self.conditioning,
             "detectors": [part.to_json() for part in self.parts],
+            "secret": self.secret,
         }
 
     @classmethod
@@ -79,6 +79,7 @@ class CalibrationContent:
             content["labelled"],
             content["conditioning"],
             parts,
+            content.get("secret"),
         )
 
 
@@ -89,15 +90,28 @@ class Watch:
     detector: str
     scorer: Scorer
     thresholds: Tensor  # (K,) float64 on the classifier's device
+    ties: Tensor  # (K,) float64: which share of the scores exactly there is suspicious too
     calibration: DetectorCalibration | None
+
+    def limits(self, labels: Tensor, draws: Tensor) -> Tensor:
+        """(B,) thresholds for images predicted as `labels` (B,) whose numbers are `draws` (B,).
+
+        A tie is settled before there is a score: the unlucky image's threshold is the next number below,
+        so that `score > threshold` and every early exit mean what they always do.
+        """
+        thresholds = self.thresholds[labels]
+        below = torch.nextafter(thresholds, torch.full_like(thresholds, -math.inf))
+        return torch.where(draws < self.ties[labels], below, thresholds)
 
 
 @dataclass(frozen=True)
 class Guard:
-    """Everything that one calibration enforces. `id` is None under data-free fixed thresholds."""
+    """Everything that one calibration enforces. `id` is None under data-free fixed thresholds, `secret`
+    where no tie is settled by lot."""
 
     id: str | None
     watches: tuple[Watch, ...]
+    secret: str | None = None
 
 
 class Firewall:
@@ -111,6 +125,7 @@ class Firewall:
         mode: Mode = Mode.ENFORCE,
         thresholds: ThresholdKind = "conformal",
         conditioning: Conditioning = "class",
+        ties: Ties = "conservative",
     ) -> None:
         """`detectors` all have to clear an image. With `fixed` thresholds the papers' own T decide, and
         detectors that need no benign images work before any calibration. `on_stage` may be set to be told
@@ -120,6 +135,7 @@ class Firewall:
         self.mode = mode
         self.thresholds: ThresholdKind = thresholds
         self.conditioning: Conditioning = conditioning
+        self.ties: Ties = ties
         self.guard: Guard | None = self._data_free_guard() if thresholds == "fixed" else None
         self.on_stage: Callable[[str, float], None] = lambda _stage, _seconds: None
 
@@ -147,7 +163,7 @@ class Firewall:
         if reason is not None:
             raise CalibrationError(f"calibration {id} cannot be enforced: {reason}")
         parts = {part.detector: part for part in content.parts}
-        return Guard(id, tuple(self._watch(d, parts[d.name]) for d in self.detectors))
+        return Guard(id, tuple(self._watch(d, parts[d.name]) for d in self.detectors), content.secret)
 
     def enforce(self, guard: Guard | None) -> None:
         """From the next batch on, judge by `guard`."""
@@ -157,7 +173,9 @@ class Firewall:
         classes = self.classifier.num_classes
         fixed = self.thresholds == "fixed"
         values = detector.fixed_thresholds(part.fit) if fixed else part.thresholds(classes)
-        return Watch(detector.name, detector.scorer(part.fit, part.stages), self._on_device(values), part)
+        ties = np.zeros(classes) if fixed else part.tie_probabilities(classes)
+        scorer = detector.scorer(part.fit, part.stages)
+        return Watch(detector.name, scorer, self._on_device(values), self._on_device(ties), part)
 
     def _data_free_guard(self) -> Guard | None:
         watches = []
@@ -169,7 +187,8 @@ class Firewall:
                 )
                 continue
             thresholds = self._on_device(detector.fixed_thresholds(fit))
-            watches.append(Watch(detector.name, detector.scorer(fit), thresholds, None))
+            ties = torch.zeros_like(thresholds)
+            watches.append(Watch(detector.name, detector.scorer(fit), thresholds, ties, None))
         return Guard(None, tuple(watches)) if watches else None
 
     def _on_device(self, values: np.ndarray[Any, Any]) -> Tensor:
@@ -192,10 +211,13 @@ class Firewall:
         stopwatch = Stopwatch(self.classifier.device)
         base = self._base_pass(self._to_device(images), watches)
         stopwatch.mark("predict")
-        results = [self._score(base, watch, full) for watch in watches]
-        # One transfer for everything: label, confidence, then score, threshold and exactness per detector.
+        lots = self._draws(images, guard)
+        results = [self._score(base, watch, lots, full) for watch in watches]
+        # One transfer for everything: label, confidence, number, then score, threshold and exactness per
+        # detector.
         confidence = base.logits.softmax(1).gather(1, base.labels[:, None]).squeeze(1)
-        columns = [base.labels.double(), confidence.double(), *[c for result in results for c in result]]
+        firsts = [base.labels.double(), confidence.double(), lots]
+        columns = [*firsts, *[column for result in results for column in result]]
         table = torch.stack(columns, dim=1).cpu().numpy()
         stopwatch.mark("detect")
         for stage, seconds in stopwatch.seconds().items():
@@ -216,20 +238,26 @@ class Firewall:
                 return base
         return BasePass.of(images, self.classifier.logits(images))
 
+    def _draws(self, images: Tensor, guard: Guard | None) -> Tensor:
+        """(B,) each image's own number in [0, 1); zeros where no tie is settled by lot."""
+        if guard is None or guard.secret is None:
+            return torch.zeros(len(images), dtype=torch.float64, device=self.classifier.device)
+        return draws(images, guard.secret).to(self.classifier.device)
+
     @staticmethod
-    def _score(base: BasePass, watch: Watch, full: bool) -> tuple[Tensor, Tensor, Tensor]:
-        thresholds = watch.thresholds[base.labels]
+    def _score(base: BasePass, watch: Watch, lots: Tensor, full: bool) -> tuple[Tensor, Tensor, Tensor]:
+        thresholds = watch.limits(base.labels, lots)
         scores = watch.scorer.score(base, None if full else thresholds)
         # argmax of a row that is not a number is label 0, and it agrees with itself: such a row has no score.
         values = scores.values.masked_fill(base.logits.isnan().any(1), math.nan)
         return values, thresholds, scores.exact.double()
 
     def _inspection(self, row: Sequence[float], watches: Sequence[Watch]) -> Inspection:
-        label, confidence = int(row[0]), row[1]
+        label, confidence, draw = int(row[0]), row[1], row[2]
         detections = []
         for number, watch in enumerate(watches):
-            score, threshold, exact = row[2 + 3 * number : 5 + 3 * number]
-            p_value = watch.calibration.p_value(label, score) if watch.calibration else None
+            score, threshold, exact = row[3 + 3 * number : 6 + 3 * number]
+            p_value = watch.calibration.p_value(label, score, draw) if watch.calibration else None
             detections.append(
                 Detection(
                     watch.detector, score, threshold, p_value, is_suspicious(score, threshold), bool(exact)
@@ -256,24 +284,9 @@ class Firewall:
     def calibrate(self, sample: BenignSample, alpha: float) -> CalibrationContent:
         """Fit and calibrate every detector on `sample` so that together they reject at most a share
         `alpha` of benign images. Raises `CalibrationError`.
-
-        The budget is split evenly among the detectors that can reject anything at all; one that is
-        saturated on this model rejects nothing, and so spends nothing.
         """
-        share = alpha / len(self.detectors)
-        if len(sample) < images_needed(share):
-            raise CalibrationError(
-                f"{len(sample)} benign images are too few: a false-positive budget of {alpha:g}, split among "
-                f"{len(self.detectors)} detectors, takes {images_needed(share)}; send more, or raise alpha"
-            )
-        parts = {d.name: calibrate(d, sample, share, self.conditioning) for d in self.detectors}
-        able = [
-            d for d in self.detectors if len(blind_labels(d, parts[d.name])) < self.classifier.num_classes
-        ]
-        for detector in able if len(able) < len(self.detectors) else ():
-            parts[detector.name] = calibrate(detector, sample, alpha / len(able), self.conditioning)
+        parts = split_budget(self.detectors, sample, alpha, self.conditioning, self.ties)
         digest = self.classifier.info.digest
         labelled = sample.labels is not None
-        return CalibrationContent(
-            digest, alpha, len(sample), labelled, self.conditioning, tuple(parts.values())
-        )
+        secret = new_secret() if self.ties == "randomised" else None
+        return CalibrationContent(digest, alpha, len(sample), labelled, self.conditioning, parts, secret)

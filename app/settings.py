@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     conditioning: Literal["class", "marginal"] = Field(
         default="class", description="Thresholds per predicted class, or one for all."
     )
+    ties: Literal["conservative", "randomised"] = Field(
+        default="conservative",
+        description="Scores equal to the threshold: `conservative` lets all pass; `randomised` rejects the "
+        "share of them that spends the whole budget, by a keyed hash of the pixels.",
+    )
     alpha: float = Field(
         default=0.01,
         gt=0,

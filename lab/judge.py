@@ -20,7 +20,7 @@ from lab.data import ImageSet, LabError
 from lab.metrics import Floats, auroc, target_auroc
 from models.torch_module import TorchClassifier, load_bundle
 
-__all__ = ["Figures", "Study", "figures_table", "judge", "open_study"]
+__all__ = ["Figures", "Study", "figures_table", "judge", "open_detectors", "open_study"]
 
 BUDGETS = (0.01, 0.05)
 BATCH = 250
@@ -88,7 +88,7 @@ def open_study(
     others = judged.images[judged.labels != settings["target"]]
     return Study(
         classifier,
-        _detectors(classifier, test.images[:2].to(device).float() / 255, names),
+        open_detectors(classifier, test.images[:2].to(device).float() / 255, names),
         test.take(order[:calibration]),
         judged.images,
         ATTACKS[settings["attack"]]().apply(others),
@@ -97,7 +97,9 @@ def open_study(
     )
 
 
-def _detectors(classifier: TorchClassifier, example: Tensor, names: Sequence[str]) -> tuple[Detector, ...]:
+def open_detectors(
+    classifier: TorchClassifier, example: Tensor, names: Sequence[str]
+) -> tuple[Detector, ...]:
     build: dict[str, Callable[[], Detector]] = {
         "profile": lambda: Profile(classifier),
         "psc": lambda: IbdPsc(classifier, example),
