@@ -39,6 +39,7 @@ def build_firewall(settings: Settings) -> Firewall:
         thresholds=settings.thresholds,
         conditioning=settings.conditioning,
         ties=settings.ties,
+        suspects=settings.suspects,
     )
 
 

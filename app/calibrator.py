@@ -96,15 +96,20 @@ class Calibrator:
         finally:
             self._busy = False
 
-    async def create(self, images: Iterable[BenignImage], alpha: float, *, activate: bool) -> Record:
-        """Calibrate at budget `alpha` on `images`, which are taken and let go batch by batch.
+    async def create(
+        self, images: Iterable[BenignImage], alpha: float, *, activate: bool, contamination: float = 0.0
+    ) -> Record:
+        """Calibrate at budget `alpha` on `images`, which are taken and let go batch by batch. A share
+        `contamination` of them may be poisoned.
 
         Call it within `reserved()`. Raises `UnusableImages`, `CalibrationError`, whatever `images`
         raises, and `StoreError`; what is enforced has then not changed.
         """
         sample, skipped = await self._measure(images)
-        content = await self.worker.run(self.firewall.calibrate, sample, alpha)
-        report = await asyncio.to_thread(calibration_report, self.firewall, sample, content, skipped)
+        screening = await asyncio.to_thread(self.firewall.screen, sample)
+        content = await self.worker.run(self.firewall.calibrate, sample, alpha, contamination, screening)
+        used = screening.without_suspects(sample)
+        report = await asyncio.to_thread(calibration_report, self.firewall, used, content, skipped)
         info, created = self.firewall.classifier.info, now()
         record = Record(
             id=new_id(created),
@@ -113,7 +118,7 @@ class Calibrator:
             model_name=info.name,
             model_version=info.version,
             alpha=alpha,
-            images=len(sample),
+            images=content.images,
             content=content.to_json(),
             report=report,
         )

@@ -6,8 +6,8 @@ batch is judged by one calibration from its first image to its last.
 
 import logging
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +20,8 @@ from app.stopwatch import Stopwatch
 from detectors.base import BasePass, CalibrationError, Detector, Scorer
 from detectors.budget import split_budget
 from detectors.calibration import BenignSample, Conditioning, DetectorCalibration, Ties
+from detectors.contamination import Screening, screen
+from detectors.profile import Profile
 from models.base import Classifier
 
 __all__ = ["CalibrationContent", "Firewall", "Guard", "Inspection", "NotCalibrated", "ThresholdKind"]
@@ -27,6 +29,7 @@ __all__ = ["CalibrationContent", "Firewall", "Guard", "Inspection", "NotCalibrat
 log = logging.getLogger("triggerwall.firewall")
 
 ThresholdKind = Literal["conformal", "fixed"]
+Suspects = Literal["remove", "report"]
 
 
 class NotCalibrated(Exception):  # noqa: N818  (it names the state the gateway is in)
@@ -47,7 +50,8 @@ class Inspection:
 class CalibrationContent:
     """What was learnt from benign images: everything that is needed to enforce it again after a restart.
 
-    `secret` decides who is lucky under randomised ties; None where they are conservative.
+    `images` were used; `screening` (JSON) says which others were left out, and why. `secret` decides who is
+    lucky under randomised ties; None where they are conservative.
     """
 
     classifier_digest: str
@@ -57,6 +61,7 @@ class CalibrationContent:
     conditioning: Conditioning
     parts: tuple[DetectorCalibration, ...]
     secret: str | None = None
+    screening: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -67,6 +72,7 @@ class CalibrationContent:
             "conditioning": self.conditioning,
             "detectors": [part.to_json() for part in self.parts],
             "secret": self.secret,
+            "screening": None if self.screening is None else dict(self.screening),
         }
 
     @classmethod
@@ -80,6 +86,7 @@ class CalibrationContent:
             content["conditioning"],
             parts,
             content.get("secret"),
+            content.get("screening"),
         )
 
 
@@ -126,6 +133,7 @@ class Firewall:
         thresholds: ThresholdKind = "conformal",
         conditioning: Conditioning = "class",
         ties: Ties = "conservative",
+        suspects: Suspects = "remove",
     ) -> None:
         """`detectors` all have to clear an image. With `fixed` thresholds the papers' own T decide, and
         detectors that need no benign images work before any calibration. `on_stage` may be set to be told
@@ -136,6 +144,7 @@ class Firewall:
         self.thresholds: ThresholdKind = thresholds
         self.conditioning: Conditioning = conditioning
         self.ties: Ties = ties
+        self.suspects: Suspects = suspects
         self.guard: Guard | None = self._data_free_guard() if thresholds == "fixed" else None
         self.on_stage: Callable[[str, float], None] = lambda _stage, _seconds: None
 
@@ -281,12 +290,40 @@ class Firewall:
         evidence = {d.name: d.measure(on_device).double().cpu().numpy() for d in self.detectors}
         return BenignSample(predicted, None, evidence)
 
-    def calibrate(self, sample: BenignSample, alpha: float) -> CalibrationContent:
+    def screen(self, sample: BenignSample) -> Screening:
+        """Look for images in a benign sample that carry the trigger themselves."""
+        found = screen(sample.evidence.get(Profile.name), sample.predicted, sample.labels)
+        remove = self.suspects == "remove" and found.profiles.strength == "strong"
+        return replace(found, left_out=remove)
+
+    def calibrate(
+        self,
+        sample: BenignSample,
+        alpha: float,
+        contamination: float = 0.0,
+        screening: Screening | None = None,
+    ) -> CalibrationContent:
         """Fit and calibrate every detector on `sample` so that together they reject at most a share
         `alpha` of benign images. Raises `CalibrationError`.
+
+        Images that very likely carry a trigger are left out first, as `screening` or else `screen` says. A
+        share `contamination` of each label's others may be poisoned too: see `detectors.conformal.trimmed`
+        for what that costs.
         """
-        parts = split_budget(self.detectors, sample, alpha, self.conditioning, self.ties)
-        digest = self.classifier.info.digest
-        labelled = sample.labels is not None
-        secret = new_secret() if self.ties == "randomised" else None
-        return CalibrationContent(digest, alpha, len(sample), labelled, self.conditioning, parts, secret)
+        screening = screening or self.screen(sample)
+        used = screening.without_suspects(sample)
+        try:
+            parts = split_budget(self.detectors, used, alpha, self.conditioning, self.ties, contamination)
+        except CalibrationError as error:
+            left_out = " ".join(screening.sentences()) if len(used) < len(sample) else ""
+            raise CalibrationError(f"{error}. {left_out}" if left_out else str(error)) from error
+        return CalibrationContent(
+            self.classifier.info.digest,
+            alpha,
+            len(used),
+            used.labels is not None,
+            self.conditioning,
+            parts,
+            new_secret() if self.ties == "randomised" else None,
+            screening.to_json(),
+        )

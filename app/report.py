@@ -41,7 +41,12 @@ def calibration_report(
         "benign_accuracy": benign_accuracy(sample),
         "conditioning": content.conditioning,
         "detectors": detectors,
-        "warnings": [*sample_warnings(sample, info.num_classes, skipped), *detector_warnings(detectors)],
+        "contamination": content.screening,
+        "warnings": [
+            *(content.screening or {}).get("sentences", ()),
+            *sample_warnings(sample, info.num_classes, skipped),
+            *detector_warnings(detectors),
+        ],
         "skipped_images": len(skipped),
         "skipped": [{"part": each.part, "detail": each.detail} for each in skipped[:MOST_NAMED]],
     }

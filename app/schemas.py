@@ -165,6 +165,11 @@ class CalibrationReport(CalibrationBody):
     benign_accuracy: float | None = Field(description="Share of labelled benign images classified rightly.")
     conditioning: str
     detectors: list[dict[str, Any]]
+    contamination: dict[str, Any] | None = Field(
+        default=None,
+        description="Do the images carry a trigger themselves? How sure that is, for which label, and the "
+        "`suspects` by position among the readable images.",
+    )
     warnings: list[str] = Field(description="Sentences for the operator.")
     skipped_images: int
     skipped: list[SkippedBody] = Field(description="Images that could not be read; the first 100.")

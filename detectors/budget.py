@@ -14,7 +14,8 @@ from detectors.report import blind_labels
 
 __all__ = ["Calibrate", "split_budget"]
 
-Calibrate = Callable[[Detector, BenignSample, float, Conditioning, Ties], DetectorCalibration]
+Calibrate = Callable[[Detector, BenignSample, float, Conditioning, Ties, float], DetectorCalibration]
+"""The arguments of `detectors.calibration.calibrate`, in its order."""
 
 
 def split_budget(
@@ -23,6 +24,7 @@ def split_budget(
     alpha: float,
     by: Conditioning = "class",
     ties: Ties = "conservative",
+    contamination: float = 0.0,
     calibrate: Calibrate = calibrate,
 ) -> tuple[DetectorCalibration, ...]:
     """Calibrate all `detectors` so that together they reject at most a share `alpha` of benign images.
@@ -31,16 +33,19 @@ def split_budget(
     its share on rejections by lot. Raises `CalibrationError`.
     """
     share = alpha / len(detectors)
-    if len(sample) < images_needed(share):
+    needed = images_needed(share, contamination)
+    if len(sample) < needed:
         raise CalibrationError(
             f"{len(sample)} benign images are too few: a false-positive budget of {alpha:g}, split among "
-            f"{len(detectors)} detectors, takes {images_needed(share)}; send more, or raise alpha"
+            f"{len(detectors)} detectors, takes {needed}; send more, or raise alpha"
         )
-    parts = {each.name: calibrate(each, sample, share, by, "conservative") for each in detectors}
+    parts = {
+        each.name: calibrate(each, sample, share, by, "conservative", contamination) for each in detectors
+    }
     able = [each for each in detectors if not _saturated(each, parts[each.name])]
     if len(able) < len(detectors) or ties == "randomised":
         for detector in able:
-            parts[detector.name] = calibrate(detector, sample, alpha / len(able), by, ties)
+            parts[detector.name] = calibrate(detector, sample, alpha / len(able), by, ties, contamination)
     return tuple(parts.values())
 
 

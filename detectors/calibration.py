@@ -5,6 +5,7 @@ section 4.5) keeps the budget within each class, so that a class whose benign sc
 it up for the others. The numbers themselves are in `detectors.conformal`.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from detectors.conformal import (
     p_values,
     smallest_alpha,
     tie_probability,
+    trimmed,
 )
 from detectors.grouping import Group, group_by_label
 
@@ -35,12 +37,14 @@ __all__ = [
     "group_by_label",
     "images_needed",
     "p_values",
+    "robust_fit",
     "smallest_alpha",
     "with_thresholds",
 ]
 
 Conditioning = Literal["class", "marginal"]
 FOLDS = 5
+CONCENTRATION_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,26 @@ class BenignSample:
         return BenignSample(self.predicted[index], labels, evidence)
 
 
-def cross_scores(detector: Detector, sample: BenignSample, seed: int = 0) -> Floats:
+def robust_fit(
+    detector: Detector,
+    evidence: Floats,
+    predicted: Integers,
+    labels: Integers | None,
+    contamination: float = 0.0,
+) -> Fit:
+    """Fit on the images that look most usual: all but the ⌈contamination · m⌉ with the highest scores, found
+    by concentration steps (Rousseeuw and Van Driessen, Technometrics 41, 1999)."""
+    fit = detector.fit(evidence, predicted, labels)
+    kept = len(evidence) - math.ceil(contamination * len(evidence))
+    for _ in range(CONCENTRATION_STEPS if 0 < kept < len(evidence) else 0):
+        usual = np.argsort(detector.score(evidence, predicted, fit), kind="stable")[:kept]
+        fit = detector.fit(evidence[usual], predicted[usual], None if labels is None else labels[usual])
+    return fit
+
+
+def cross_scores(
+    detector: Detector, sample: BenignSample, contamination: float = 0.0, seed: int = 0
+) -> Floats:
     """Scores (m,) of the benign images, each by a fit that did not see it (K-fold cross-fitting)."""
     evidence = sample.evidence[detector.name]
     fold = np.random.default_rng(seed).permutation(len(sample)) % min(FOLDS, len(sample))
@@ -78,7 +101,7 @@ def cross_scores(detector: Detector, sample: BenignSample, seed: int = 0) -> Flo
         if not rest.any():
             rest = held  # a single image: there is nothing else to learn from
         labels = None if sample.labels is None else sample.labels[rest]
-        fit = detector.fit(evidence[rest], sample.predicted[rest], labels)
+        fit = robust_fit(detector, evidence[rest], sample.predicted[rest], labels, contamination)
         scores[held] = detector.score(evidence[held], sample.predicted[held], fit)
     return scores
 
@@ -90,6 +113,7 @@ class DetectorCalibration:
     `groups` partition the predicted labels seen in the benign sample. `pooled` (m,), all sorted scores,
     serves for labels that were never seen, and for all of them where the calibration is marginal.
     Under randomised `ties` a share of the images whose score is the threshold exactly is suspicious too.
+    The highest scores of every group, a share `contamination`, are left out (`detectors.conformal.trimmed`).
     `stages` is the cheapest order of evaluation; it changes no verdict.
     """
 
@@ -101,6 +125,7 @@ class DetectorCalibration:
     pooled: Floats
     stages: Stages = ()
     ties: Ties = "conservative"
+    contamination: float = 0.0
 
     def benign_scores(self, label: int) -> Floats:
         """The sorted benign scores that an image predicted as `label` is compared with."""
@@ -127,6 +152,7 @@ class DetectorCalibration:
             "detector": self.detector, "settings": dict(self.settings), "fit": dict(self.fit),
             "alpha": self.alpha, "groups": groups, "pooled": self.pooled.tolist(),
             "stages": [list(stage) for stage in self.stages], "ties": self.ties,
+            "contamination": self.contamination,
         }  # fmt: skip
 
     @classmethod
@@ -137,7 +163,8 @@ class DetectorCalibration:
         pooled = np.array(content["pooled"], dtype=np.float64)
         known = {name: content[name] for name in ("detector", "settings", "fit", "alpha", "stages")}
         ties = content.get("ties", "conservative")  # older calibrations know no others
-        return cls(**known, groups=groups, pooled=pooled, ties=ties)
+        contamination = content.get("contamination", 0.0)
+        return cls(**known, groups=groups, pooled=pooled, ties=ties, contamination=contamination)
 
 
 def calibrate(
@@ -146,16 +173,20 @@ def calibrate(
     alpha: float,
     by: Conditioning = "class",
     ties: Ties = "conservative",
+    contamination: float = 0.0,
 ) -> DetectorCalibration:
     """Fit `detector` on all benign images, and calibrate it at budget `alpha` with cross-fitted scores.
 
+    A share `contamination` in [0, 0.5) of each label's images may be poisoned: fit and thresholds withstand
+    it, at the price that `detectors.conformal.trimmed` states.
+
     Raises `CalibrationError` where the images are too few for α, or a score is not a number.
     """
-    _require_enough(sample, alpha)
+    _require_enough(sample, alpha, contamination)
     evidence = sample.evidence[detector.name]
-    fit = detector.fit(evidence, sample.predicted, sample.labels)
-    scores = cross_scores(detector, sample)
-    part = with_thresholds(detector, fit, scores, sample, alpha, by, ties)
+    fit = robust_fit(detector, evidence, sample.predicted, sample.labels, contamination)
+    scores = cross_scores(detector, sample, contamination)
+    part = with_thresholds(detector, fit, scores, sample, alpha, by, ties, contamination)
     limits = part.thresholds(int(sample.predicted.max()) + 1)[sample.predicted]
     return replace(part, stages=detector.plan(evidence, sample.predicted, fit, limits))
 
@@ -168,26 +199,38 @@ def with_thresholds(
     alpha: float,
     by: Conditioning = "class",
     ties: Ties = "conservative",
+    contamination: float = 0.0,
 ) -> DetectorCalibration:
     """The calibration that cross-fitted `scores` (m,) of `sample` make at budget `alpha`, with stages still
     unplanned. Raises `CalibrationError`."""
-    _require_enough(sample, alpha)
+    _require_enough(sample, alpha, contamination)
     if not np.isfinite(scores).all():
         raise CalibrationError(
             f"{detector.name} gave scores that are not numbers for {int((~np.isfinite(scores)).sum())} of "
             f"{len(scores)} benign images: the network overflows; serve it in float32 or lower omega"
         )
-    groups = group_by_label(scores, sample.predicted, alpha) if by == "class" else ()
-    pooled = np.sort(scores)
-    return DetectorCalibration(detector.name, detector.settings(), fit, alpha, groups, pooled, ties=ties)
+    groups = group_by_label(scores, sample.predicted, alpha, contamination) if by == "class" else ()
+    return DetectorCalibration(
+        detector.name,
+        detector.settings(),
+        fit,
+        alpha,
+        tuple(Group(group.labels, trimmed(group.scores, contamination)) for group in groups),
+        trimmed(np.sort(scores), contamination),
+        ties=ties,
+        contamination=contamination,
+    )
 
 
-def _require_enough(sample: BenignSample, alpha: float) -> None:
+def _require_enough(sample: BenignSample, alpha: float, contamination: float) -> None:
     if not 0 < alpha < 1:
         raise CalibrationError(f"alpha must lie between 0 and 1, not {alpha}")
-    if len(sample) < images_needed(alpha):
+    if not 0 <= contamination < 0.5:
+        raise CalibrationError(f"contamination must be at least 0 and less than 0.5, not {contamination}")
+    needed = images_needed(alpha, contamination)
+    if len(sample) < needed:
         raise CalibrationError(
             f"{len(sample)} benign images support a false-positive budget of "
-            f"{smallest_alpha(len(sample)):.4g} per detector at the least, not {alpha:.4g}: send at least "
-            f"{images_needed(alpha)} images, or raise alpha"
+            f"{smallest_alpha(math.floor(len(sample) * (1 - contamination))):.4g} per detector at the least, "
+            f"not {alpha:.4g}: send at least {needed} images, or raise alpha"
         )

@@ -22,6 +22,7 @@ __all__ = [
     "rank_at",
     "smallest_alpha",
     "tie_probability",
+    "trimmed",
 ]
 
 Ties = Literal["conservative", "randomised"]
@@ -33,9 +34,21 @@ def smallest_alpha(count: int) -> float:
     return 1 / (count + 1)
 
 
-def images_needed(alpha: float) -> int:
-    """The fewest benign scores that support the budget `alpha`: ⌈1/α⌉ − 1."""
-    return math.ceil(1 / alpha - ROUNDING) - 1
+def images_needed(alpha: float, contamination: float = 0.0) -> int:
+    """The fewest benign scores that support the budget `alpha`: ⌈1/α⌉ − 1, after `trimmed`."""
+    return math.ceil((math.ceil(1 / alpha - ROUNDING) - 1) / (1 - contamination) - ROUNDING)
+
+
+def trimmed(scores: Floats, contamination: float) -> Floats:
+    """Sorted `scores` (m,) without the t = ⌈contamination · m⌉ highest: (m − t,).
+
+    With n = m − t and r = ⌊α (n + 1)⌋ the threshold is then the (t + r)-th largest of all. Where at most t of
+    the m scores are not benign, whatever these are, it is at most the r-th largest benign one: what a
+    calibration on the benign ones alone would reject at rank r is still rejected. And it is at least the
+    (t + r)-th largest benign one: the false-positive rate is at most (t + r)/(n + 1) ≤ α + t/(n + 1).
+    """
+    drop = math.ceil(contamination * len(scores) - ROUNDING)
+    return scores[: len(scores) - drop]
 
 
 def rank_at(count: int, alpha: float) -> int:

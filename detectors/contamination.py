@@ -1,4 +1,4 @@
-"""Does the benign sample carry the trigger itself? Suspects among calibration images, and how sure one can be.
+"""Does the benign sample carry the trigger itself? Suspects among the images, and how sure one can be.
 
 Whoever supplied a backdoored classifier may have supplied the "benign" images too. Triggered ones all answer
 with the target label, so they pile up under one predicted label. Two traces of that:
@@ -12,8 +12,8 @@ with the target label, so they pile up under one predicted label. Two traces of 
   thins out.
 - *labels*, where true ones are given: a predicted label that is wrong much more often than any other.
 
-How sure: a bound on the probability of so many under one label, were it like the others (Chernoff, 1952;
-Hoeffding, 1963, theorem 1), times the number of labels that were looked at.
+How sure: a bound on the probability of so many under one label, were it like the others (Feller, An
+Introduction to Probability Theory 1, 1968, VI.3), times the number of labels that were looked at.
 """
 
 import math
@@ -25,13 +25,15 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.base import Floats, Integers
+from detectors.calibration import BenignSample
 from detectors.profile import ledoit_wolf
 
 __all__ = ["Screening", "Strength", "Trace", "distances_from_others", "screen", "tail_bound"]
 
 Strength = Literal["unknown", "none", "weak", "strong"]
 
-STRONG, WEAK = 1e-5, 1e-2  # chances of a false alarm
+FOUND: tuple[Strength, ...] = ("weak", "strong")
+STRONG, WEAK = 1e-4, 1e-2  # chances of a false alarm
 FENCE = 1.5  # Tukey's inner fence, in interquartile ranges
 DIP = 0.5  # suspects are a cluster of their own: this far below the fence there are half as many at most
 LEAST_LABELS = 4  # fewer do not tell how much labels differ from each other
@@ -82,22 +84,27 @@ class Screening:
         """Estimated share of triggered images in the sample, [0, 1]."""
         if self.suspects:
             return len(self.suspects) / self.images
-        if self.labels.strength in ("weak", "strong"):
+        if self.labels.strength in FOUND:
             return max(0.0, self.labels.images - self.labels.elsewhere * self.labels.of) / self.images
         return 0.0
+
+    def without_suspects(self, sample: BenignSample) -> BenignSample:
+        """`sample` without the suspects where they are left out, else all of it."""
+        if not self.left_out:
+            return sample
+        return sample.take(np.setdiff1d(np.arange(len(sample)), self.suspects))
 
     def sentences(self) -> list[str]:
         """What an operator should know; empty where nothing was found."""
         found = []
-        sure = {"weak": "may", "strong": "very likely"}
-        if self.profiles.strength in sure:
+        if self.profiles.strength in FOUND:
             carry = "may carry" if self.profiles.strength == "weak" else "very likely carry"
             done = "they were left out" if self.left_out else "they were used all the same"
             found.append(
                 f"{len(self.suspects)} of the {self.images} images, all predicted as label "
                 f"{self.profiles.label}, {carry} a trigger: {done}; look at them (`suspects`)"
             )
-        if self.labels.strength in sure:
+        if self.labels.strength in FOUND:
             found.append(
                 f"{self.labels.images} of the {self.labels.of} images predicted as label {self.labels.label} "
                 f"have another true label, against {self.labels.elsewhere:.0%} at most elsewhere: either "
@@ -138,7 +145,7 @@ def _profiles_trace(features: Floats, predicted: Integers) -> tuple[Trace, npt.N
         near = predicted[(ranges > FENCE - DIP) & ~outside]
         apart = [c for c in np.unique(predicted) if outside[predicted == c].sum() > 2 * (near == c).sum()]
         trace = _most_unusual(predicted, outside, _pooled_share, apart)
-        if trace.strength not in ("weak", "strong"):
+        if trace.strength not in FOUND:
             return trace, np.zeros_like(suspects)
         suspects = outside & (predicted == trace.label)
     return trace, suspects
@@ -198,12 +205,11 @@ def _most_unusual(
 
 
 def tail_bound(hits: int, count: int, share: float) -> float:
-    """P(at least `hits` of `count`) ≤ exp(−count · KL(hits/count ‖ share)) where each has probability
-    `share`; 1 where so many are expected."""
-    rate = hits / count
-    if share >= 1 or rate <= share:
+    """An upper bound of P(at least `hits` of `count`) where each has probability `share`; 1 where so many
+    are expected. The first term of the sum, and a geometric series for the others."""
+    if hits <= count * share or share >= 1:
         return 1.0
-    divergence = rate * math.log(rate / share)
-    if rate < 1:
-        divergence += (1 - rate) * math.log((1 - rate) / (1 - share))
-    return math.exp(-count * divergence)
+    ways = math.lgamma(count + 1) - math.lgamma(hits + 1) - math.lgamma(count - hits + 1)
+    first = math.exp(ways + hits * math.log(share) + (count - hits) * math.log1p(-share))
+    ratio = (count - hits) * share / ((hits + 1) * (1 - share))
+    return min(1.0, first / (1 - ratio))

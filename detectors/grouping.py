@@ -35,10 +35,13 @@ class Group:
         return cls(tuple(sorted(int(n) for n in labels)), np.sort(scores[np.isin(predicted, labels)]))
 
 
-def group_by_label(scores: Floats, predicted: Integers, alpha: float, seed: int = 0) -> tuple[Group, ...]:
+def group_by_label(
+    scores: Floats, predicted: Integers, alpha: float, contamination: float = 0.0, seed: int = 0
+) -> tuple[Group, ...]:
     """Groups that partition the labels in `predicted` (m,): one for every label with enough `scores` (m,)
-    for α; the others share. Where these are too few to make a choice, they are one group."""
-    needed = images_needed(alpha)
+    for α, once a share `contamination` of them is trimmed; the others share. Where these are too few to make
+    a choice, they are one group."""
+    needed = images_needed(alpha, contamination)
     labels, counts = np.unique(predicted, return_counts=True)
     small = labels[counts < needed]
     large = [Group.of([label], scores, predicted) for label in labels[counts >= needed].tolist()]

@@ -53,7 +53,7 @@ def detector_report(
 ) -> dict[str, Any]:
     """Everything an operator should know about one calibrated detector; JSON. With `fixed` the paper's own
     threshold is enforced and reported on, which keeps no budget."""
-    scores = cross_scores(detector, sample)
+    scores = cross_scores(detector, sample, part.contamination)
     maxima = detector.maxima(part.fit)
     if fixed:
         thresholds = detector.fixed_thresholds(part.fit)

@@ -14,15 +14,9 @@ from rich.table import Table
 
 from detectors.base import Detector, Floats
 from detectors.budget import split_budget
-from detectors.calibration import (
-    BenignSample,
-    Conditioning,
-    DetectorCalibration,
-    Ties,
-    cross_scores,
-    with_thresholds,
-)
+from detectors.calibration import BenignSample, Conditioning, Ties
 from lab.data import LabError
+from lab.split import Split
 
 __all__ = ["ALPHAS", "TOGETHER", "Rate", "budget_table", "measure_budget"]
 
@@ -73,7 +67,8 @@ def measure_budget(
     found: dict[tuple[str, Conditioning, Ties, float], list[float]] = {}
     for _ in progress(range(splits)):
         order = generator.permutation(len(pool))
-        split = _Split(detectors, pool.take(order[:calibration]), pool.take(order[calibration:]), generator)
+        split = Split(detectors, pool.take(order[:calibration]))
+        judged = split.judge(pool.take(order[calibration:]), generator)
         for by in get_args(Conditioning):
             for ties in get_args(Ties):
                 for alpha in ALPHAS:
@@ -84,54 +79,10 @@ def measure_budget(
                             ).mean()
                             found.setdefault((each.name, by, ties, alpha), []).append(float(rate))
                     if len(union) > 1 and calibration >= len(union) / alpha - 1:
-                        parts = split_budget(union, split.sample, alpha, by, ties, split.calibrate)
-                        rate = split.rejected(parts).mean()
+                        parts = split_budget(union, split.sample, alpha, by, ties, 0.0, split.calibrate)
+                        rate = judged.rejected(parts).mean()
                         found.setdefault((TOGETHER, by, ties, alpha), []).append(float(rate))
     return [_rate(*key, np.array(rates)) for key, rates in found.items()]
-
-
-class _Split:
-    """One calibration sample and the images judged by it; fits and scores do not depend on α."""
-
-    def __init__(
-        self,
-        detectors: Sequence[Detector],
-        sample: BenignSample,
-        judged: BenignSample,
-        generator: np.random.Generator,
-    ) -> None:
-        self.sample, self.judged = sample, judged
-        self.draws = generator.random(len(judged))
-        self.fits, self.crossed, self.scores = {}, {}, {}
-        for each in detectors:
-            self.fits[each.name] = each.fit(sample.evidence[each.name], sample.predicted, sample.labels)
-            self.crossed[each.name] = cross_scores(each, sample)
-            self.scores[each.name] = each.score(
-                judged.evidence[each.name], judged.predicted, self.fits[each.name]
-            )
-
-    def calibrate(
-        self, detector: Detector, sample: BenignSample, alpha: float, by: Conditioning, ties: Ties
-    ) -> DetectorCalibration:
-        name = detector.name
-        return with_thresholds(detector, self.fits[name], self.crossed[name], sample, alpha, by, ties)
-
-    def rejected(self, parts: Sequence[DetectorCalibration]) -> np.ndarray:
-        """(judged,) bool: which images at least one of `parts` finds suspicious."""
-        verdicts = [suspicious(part, self.scores[part.detector], self.judged, self.draws) for part in parts]
-        return np.any(verdicts, axis=0)
-
-
-def suspicious(
-    part: DetectorCalibration, scores: Floats, judged: BenignSample, draws: Floats | float = 1.0
-) -> np.ndarray:
-    """(N,) bool: which of `judged` with `scores` (N,) and `draws` (N,) in [0, 1) the detector rejects.
-    A draw of 1 wins every tie."""
-    classes = int(judged.predicted.max()) + 1
-    limits = part.thresholds(classes)[judged.predicted]
-    ties = part.tie_probabilities(classes)[judged.predicted]
-    verdicts: np.ndarray = (scores > limits) | ((scores == limits) & (draws < ties))
-    return verdicts
 
 
 def _rate(detector: str, by: Conditioning, ties: Ties, alpha: float, rates: Floats) -> Rate:

@@ -10,10 +10,11 @@ from rich.progress import track
 
 from detectors.base import Detector
 from detectors.calibration import BenignSample
+from lab.attacks import Attack
 from lab.data import ImageSet, LabError
 from models.torch_module import TorchClassifier
 
-__all__ = ["draw", "measure", "measure_once"]
+__all__ = ["draw", "draw_attacked", "measure", "measure_once"]
 
 BATCH = 250
 
@@ -22,6 +23,20 @@ def draw(images: ImageSet, count: int, seed: int) -> ImageSet:
     """`count` of `images` in random order, or all where there are fewer."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     return images.take(order[:count])
+
+
+def draw_attacked(
+    images: ImageSet, benign: int, triggered: int, attack: Attack, target: int, seed: int
+) -> tuple[ImageSet, ImageSet]:
+    """`benign` of `images`, and those of `triggered` others that are not of the `target` class, with the
+    trigger on and their true labels. Raises `LabError`."""
+    if len(images) <= benign:
+        raise LabError(f"{len(images)} images are too few: {benign} are benign, and others get the trigger")
+    drawn = draw(images, benign + triggered, seed)
+    others = drawn.take(torch.arange(benign, len(drawn)))
+    others = others.take(others.labels != target)
+    stamped = ImageSet(attack.apply(others.images), others.labels, others.classes)
+    return drawn.take(torch.arange(benign)), stamped
 
 
 @torch.inference_mode()

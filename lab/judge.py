@@ -15,12 +15,12 @@ from detectors.calibration import BenignSample, calibrate
 from detectors.ibd_psc import IbdPsc
 from detectors.profile import Profile
 from detectors.scale_up import ScaleUp
-from lab.attacks import ATTACKS
+from lab.attacks import ATTACKS, Attack
 from lab.data import ImageSet, LabError
 from lab.metrics import Floats, auroc, target_auroc
 from models.torch_module import TorchClassifier, load_bundle
 
-__all__ = ["Figures", "Study", "figures_table", "judge", "open_detectors", "open_study"]
+__all__ = ["Figures", "Study", "figures_table", "judge", "open_attack", "open_detectors", "open_study"]
 
 BUDGETS = (0.01, 0.05)
 BATCH = 250
@@ -74,27 +74,33 @@ def open_study(
 ) -> Study:
     """Split `test` into calibration and judged images, and put the bundle's own trigger on the judged ones
     that are not of the target class; judge the detectors `names`, or all. Raises `LabError`."""
+    attack, target = open_attack(bundle)
+    if len(test) <= calibration:
+        raise LabError(f"{len(test)} test images are too few to calibrate on {calibration}")
+    classifier = load_bundle(bundle, device)
+    order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
+    judged = test.take(order[calibration : calibration + images])
+    others = judged.images[judged.labels != target]
+    return Study(
+        classifier,
+        open_detectors(classifier, test.images[:2].to(device).float() / 255, names),
+        test.take(order[:calibration]),
+        judged.images,
+        attack.apply(others),
+        attack.name,
+        target,
+    )
+
+
+def open_attack(bundle: Path) -> tuple[Attack, int]:
+    """The attack and the target label that `bundle` was trained with. Raises `LabError`."""
     record = bundle / "training.json"
     if not record.exists():
         raise LabError(f"{bundle} has no training.json: the attack is not known")
     settings = json.loads(record.read_text(encoding="utf-8"))["settings"]
     if settings["attack"] is None:
         raise LabError(f"{bundle} was trained without an attack: there is nothing to tell apart")
-    if len(test) <= calibration:
-        raise LabError(f"{len(test)} test images are too few to calibrate on {calibration}")
-    classifier = load_bundle(bundle, device)
-    order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
-    judged = test.take(order[calibration : calibration + images])
-    others = judged.images[judged.labels != settings["target"]]
-    return Study(
-        classifier,
-        open_detectors(classifier, test.images[:2].to(device).float() / 255, names),
-        test.take(order[:calibration]),
-        judged.images,
-        ATTACKS[settings["attack"]]().apply(others),
-        settings["attack"],
-        settings["target"],
-    )
+    return ATTACKS[settings["attack"]](), settings["target"]
 
 
 def open_detectors(
