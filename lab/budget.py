@@ -74,7 +74,7 @@ def measure_budget(
                 for alpha in ALPHAS:
                     for each in detectors:
                         if calibration >= 1 / alpha - 1:
-                            rate = split.rejected(
+                            rate = judged.rejected(
                                 [split.calibrate(each, split.sample, alpha, by, ties)]
                             ).mean()
                             found.setdefault((each.name, by, ties, alpha), []).append(float(rate))

@@ -173,19 +173,18 @@ def contamination_command(
     """What triggered images among the calibration images cost, with and without the defences."""
     try:
         test = _open(data, None if whole else "test", channels)
-        classifier, measured = _open_model(bundle, test, MEASURED, device)
-        names = detector or ["profile", "psc", "spc"]
+        classifier, detectors = _open_model(bundle, test, detector or ["profile", "psc", "spc"], device)
         attack, target = open_attack(bundle)
         benign, stamped = draw_attacked(test, images, triggered, attack, target, seed)
         pools = [
             measure_once(
-                _evidence_file(evidence, kind), classifier, measured, pool, f"measuring {kind} images"
+                _evidence_file(evidence, kind), classifier, detectors, pool, f"measuring {kind} images"
             )
             for kind, pool in (("benign", benign), ("triggered", stamped))
         ]
         outcomes = measure_contamination(
-            [each for each in measured if each.name in names], pools[0], pools[1], calibration, splits, alpha,
-            seed, progress=lambda n: track(n, "splitting", console=errors),
+            detectors, pools[0], pools[1], calibration, splits, alpha, seed,
+            progress=lambda n: track(n, "splitting", console=errors),
         )  # fmt: skip
     except (LabError, ModelError, DetectorError, OSError) as error:
         _fail(str(error))
