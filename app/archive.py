@@ -7,6 +7,7 @@ is read, and each entry's bytes are counted as they come.
 
 import stat
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -69,13 +70,14 @@ class Archive:
         if sum(member.file_size for member in members) > max_bytes:
             raise ArchiveError(f"the archive expands to more than {max_bytes} bytes")
         images = [member for member in members if not _passed_over(member)]
-        self._images = [(member, label_of(_folder(member), member.filename)) for member in images]
+        self._images = _in_turn([(each, label_of(_folder(each), each.filename)) for each in images])
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __iter__(self) -> Iterator[Entry]:
-        """The images one by one; only one is in memory at a time. Raises `ArchiveError`."""
+        """The images one by one, class by class in turn, so that the first ones are of all classes; only
+        one is in memory at a time. Raises `ArchiveError`."""
         for member, label in self._images:
             yield Entry(member.filename, label, self._read(member))
 
@@ -131,6 +133,16 @@ def _check_directory_size(file: BinaryIO, max_entries: int) -> None:
 def _passed_over(member: zipfile.ZipInfo) -> bool:
     parts = PurePosixPath(member.filename).parts
     return member.is_dir() or any(part.startswith(".") or part == "__MACOSX" for part in parts)
+
+
+def _in_turn(images: list[tuple[zipfile.ZipInfo, int]]) -> list[tuple[zipfile.ZipInfo, int]]:
+    """The first image of every class, then the second of every class, and so on."""
+    turns = Counter[int]()
+    keyed = []
+    for member, label in images:
+        keyed.append((turns[label], member, label))
+        turns[label] += 1
+    return [(member, label) for _, member, label in sorted(keyed, key=lambda each: each[0])]
 
 
 def _folder(member: zipfile.ZipInfo) -> str:

@@ -1,6 +1,6 @@
 """Settings → a firewall: the classifier loaded, and its detectors built and checked against it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -9,10 +9,16 @@ from torch import Tensor
 from app.firewall import Firewall
 from app.settings import DetectorName, Settings
 from detectors.base import Access, AccessError, Detector, UnsupportedNetwork
+from detectors.deepsweep import deepsweep
 from detectors.engine import build_engine
+from detectors.frequency import Frequency
 from detectors.ibd_psc import IbdPsc
+from detectors.inconsistency import Inconsistency
 from detectors.profile import Profile
 from detectors.scale_up import ScaleUp
+from detectors.shrinkpad import shrinkpad
+from detectors.strip import Strip
+from detectors.teco import TeCo
 from models.base import Classifier
 from models.torch_module import load_bundle
 
@@ -23,7 +29,21 @@ NEEDS: dict[DetectorName, Access] = {
     "psc": IbdPsc.needs,
     "spc": ScaleUp.needs,
     "nspc": ScaleUp.needs,
+    "strip": Strip.needs,
+    "teco": TeCo.needs,
+    "shrinkpad": Inconsistency.needs,
+    "deepsweep": Inconsistency.needs,
+    "frequency": Frequency.needs,
 }
+
+BUILDERS: dict[DetectorName, Callable[[Classifier], Detector]] = {
+    "profile": Profile,
+    "teco": TeCo,
+    "shrinkpad": shrinkpad,
+    "deepsweep": deepsweep,
+    "frequency": Frequency,
+}
+"""Those without settings."""
 
 
 def build_firewall(settings: Settings) -> Firewall:
@@ -89,11 +109,14 @@ def _build(name: DetectorName, classifier: Classifier, settings: Settings) -> De
                 dtype=getattr(torch, settings.psc_precision),
                 channels_last=settings.psc_channels_last,
                 fold=settings.psc_fold,
+                compile=settings.psc_compile,
             ),
             precision=settings.psc_precision,
         )
-    if name == "profile":
-        return Profile(classifier)
+    if name == "strip":
+        return Strip(classifier, settings.strip_overlays, settings.strip_blend)
+    if name in BUILDERS:
+        return BUILDERS[name](classifier)
     return ScaleUp(classifier, settings.spc_scales, normalised=name == "nspc")
 
 

@@ -1,23 +1,37 @@
 """A generic asyncio micro-batcher: items that arrive together share one call of the work function.
 
-It knows nothing of what the items are, only how heavy each is.
+It knows nothing of what the items are, only how heavy each is, whose it is and when it is due.
+
+BatcherError
+ ├─ Overloaded        so much is waiting that one more would wait in vain   (before anything is queued)
+ ├─ Closed            it is shutting down                                   (before anything is queued)
+ └─ DeadlineExceeded  the answer would come too late                        (in the queue, or at the device)
 """
 
 import asyncio
 import contextlib
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from types import TracebackType
+from typing import Generic, Self, TypeVar
 
-__all__ = ["BatchFigures", "Batcher", "Closed", "Overloaded"]
+from app.fair_queue import FairQueue
+
+__all__ = ["BatchFigures", "Batcher", "BatcherError", "Closed", "DeadlineExceeded", "Overloaded", "Ticket"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+MEMORY = 0.1  # how much the newest observation counts in a running mean
+LEAST_RETRY_AFTER_S, MOST_RETRY_AFTER_S = 1.0, 60.0
 
-class Overloaded(Exception):  # noqa: N818  (it names the state)
+
+class BatcherError(Exception):
+    """Base of what a caller gets instead of a result though its item is not at fault."""
+
+
+class Overloaded(BatcherError):  # noqa: N818  (these name states)
     """Raised at once when so much is waiting that one more item would only wait in vain."""
 
     def __init__(self, retry_after: float) -> None:
@@ -25,16 +39,22 @@ class Overloaded(Exception):  # noqa: N818  (it names the state)
         self.retry_after = retry_after  # seconds
 
 
-class Closed(Exception):  # noqa: N818
+class Closed(BatcherError):  # noqa: N818
     """Raised for an item that arrives after the batcher began to close."""
+
+
+class DeadlineExceeded(BatcherError):  # noqa: N818
+    """Raised at an item's deadline; no work is begun for it afterwards."""
 
 
 @dataclass(frozen=True)
 class BatchFigures:
-    """One batch as it is handed to the work function: its weight, and the seconds each item waited."""
+    """One batch as it is handed to the work function: its weight, the seconds each item waited, and
+    whether it is a part of a batch that failed as a whole."""
 
     weight: int
     waited: tuple[float, ...]
+    retried: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -43,14 +63,50 @@ class _Place(Generic[T, R]):
     weight: int
     answer: "asyncio.Future[R]"
     arrived: float
+    deadline: float | None
+
+    def late(self, now: float) -> bool:
+        return self.deadline is not None and now >= self.deadline
+
+
+class Ticket(Generic[T, R]):
+    """Room in the queue, held while an item is prepared (decoded), so that what was admitted is bounded
+    however slow the preparation is. Used as a context manager; what is not used is given back."""
+
+    def __init__(self, batcher: "Batcher[T, R]", weight: int) -> None:
+        self._batcher, self._held = batcher, weight
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._give_back()
+
+    def _give_back(self) -> None:
+        self._batcher._release(self._held)
+        self._held = 0
+
+    async def submit(
+        self,
+        item: T,
+        weight: int | None = None,
+        *,
+        flow: Hashable | None = None,
+        deadline: float | None = None,
+    ) -> R:
+        """As `Batcher.submit`, with the room already held; `weight` where it is less than was admitted."""
+        weight = self._held if weight is None else weight
+        self._give_back()
+        return await self._batcher._enqueue(item, weight, flow, deadline)
 
 
 class Batcher(Generic[T, R]):
     """Gathers items into batches and gives each caller the result of its own item.
 
     `work` takes the items of a batch and answers as many results in the same order; `run` awaits it
-    wherever it belongs (a worker thread). A batch goes out when it weighs `max_weight`, when its oldest
-    item has waited `max_delay` seconds, or, if the work function is busy by then, as soon as it is free.
+    wherever it belongs (a worker thread). A batch goes out when it weighs `max_weight`; or when its oldest
+    item has waited `max_delay` seconds, or at once where recent arrivals were so far apart that nobody can
+    be expected within it; or, if the work function is busy by then, as soon as it is free.
     """
 
     def __init__(
@@ -65,11 +121,16 @@ class Batcher(Generic[T, R]):
     ) -> None:
         self._work, self._run, self._observe = work, run, observe
         self.max_weight, self.max_delay, self.max_waiting = max_weight, max_delay, max_waiting
-        self.waiting = 0  # weight in the queue
-        self._queue: deque[_Place[T, R]] = deque()
+        self.waiting = 0  # weight that is queued or admitted
+        self._queued = 0  # weight in the queue
+        self._queue: FairQueue[_Place[T, R]] = FairQueue()
+        self._oldest: dict[_Place[T, R], None] = {}  # the queue in order of arrival
         self._changed = asyncio.Event()
         self._closing = False
         self._loop: asyncio.Task[None] | None = None
+        self._last_arrival = -float("inf")
+        self._gap = 0.0  # seconds between arrivals, running mean
+        self._seconds_per_weight: float | None = None
 
     def start(self) -> None:
         """Begin to work; needs a running event loop."""
@@ -82,52 +143,96 @@ class Batcher(Generic[T, R]):
         if self._loop is not None:
             await self._loop
 
-    def admit(self, weight: int) -> None:
-        """Raise `Overloaded` or `Closed` where an item of `weight` could not be taken now."""
+    # --- the caller's side ------------------------------------------------------------------------
+
+    def admit(self, weight: int, deadline: float | None = None) -> Ticket[T, R]:
+        """Hold room for an item of `weight` while it is prepared.
+
+        Raises `Closed`; and `Overloaded` at once where the queue is full, or where so much is waiting that
+        `deadline` (seconds of `time.monotonic`) would pass first.
+        """
         if self._closing:
             raise Closed("shutting down")
-        if self.waiting + weight > self.max_waiting:
-            raise Overloaded(retry_after=1.0)
+        wait = self.expected_wait()
+        too_late = deadline is not None and time.monotonic() + wait >= deadline
+        if self.waiting + weight > self.max_waiting or too_late:
+            raise Overloaded(min(max(wait, LEAST_RETRY_AFTER_S), MOST_RETRY_AFTER_S))
+        self.waiting += weight
+        return Ticket(self, weight)
 
-    async def submit(self, item: T, weight: int = 1) -> R:
+    def expected_wait(self) -> float:
+        """Seconds until what is waiting now will have been worked off, at the measured speed."""
+        return self.waiting * (self._seconds_per_weight or 0.0)
+
+    async def submit(
+        self, item: T, weight: int = 1, *, flow: Hashable | None = None, deadline: float | None = None
+    ) -> R:
         """The result of `item`. An exception of the work function reaches the items at fault only.
 
-        Raises `Overloaded` at once where the queue is full, and `Closed` while shutting down. A caller
-        that is cancelled gives its place up and disturbs nobody.
+        Items of one `flow` queue up behind each other; different flows get equal shares. Raises what
+        `admit` raises, and `DeadlineExceeded` at `deadline` (seconds of `time.monotonic`). A caller that
+        is cancelled gives its place up and disturbs nobody.
         """
-        self.admit(weight)
+        with self.admit(weight, deadline) as ticket:
+            return await ticket.submit(item, flow=flow, deadline=deadline)
+
+    async def _enqueue(self, item: T, weight: int, flow: Hashable | None, deadline: float | None) -> R:
+        now = time.monotonic()
+        self._gap += MEMORY * (min(now - self._last_arrival, 2 * self.max_delay) - self._gap)
+        self._last_arrival = now
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        place = _Place(item, weight, answer, time.perf_counter())
-        self._queue.append(place)
+        place = _Place(item, weight, answer, now, deadline)
+        self._queue.push(place, weight, flow)
+        self._oldest[place] = None
         self.waiting += weight
+        self._queued += weight
         self._changed.set()
         try:
-            return await answer
+            async with asyncio.timeout(None if deadline is None else deadline - now) as limit:
+                return await answer
+        except TimeoutError as error:
+            if not limit.expired():
+                raise  # the work function's own
+            raise DeadlineExceeded("the deadline passed before there was an answer") from error
         finally:
             self._leave(place)
 
     def _leave(self, place: _Place[T, R]) -> None:
-        """Free the place of a caller that was cancelled while it waited."""
-        if place.answer.cancelled() and place in self._queue:
-            self._queue.remove(place)
-            self.waiting -= place.weight
+        """Free the place of a caller that went while it waited; the queue drops it when it comes up."""
+        if place in self._oldest:
+            del self._oldest[place]
+            self._queued -= place.weight
+            self._release(place.weight)
+
+    def _release(self, weight: int) -> None:
+        self.waiting -= weight
+        self._changed.set()
+
+    # --- the device's side ------------------------------------------------------------------------
 
     async def _serve(self) -> None:
         while await self._batch_is_due():
-            await self._answer(self._take())
+            batch = self._take()
+            if batch:
+                await self._answer(batch)
 
     async def _batch_is_due(self) -> bool:
         """Wait until a batch should go out; False when closing and nothing is left."""
         while True:
-            if not self._queue:
-                if self._closing:
+            if not self._oldest:
+                if self._closing and self.waiting == 0:  # what was admitted is still answered
                     return False
                 await self._change(None)
                 continue
-            left = self._queue[0].arrived + self.max_delay - time.perf_counter()
-            if self.waiting >= self.max_weight or left <= 0 or self._closing:
+            oldest = next(iter(self._oldest))
+            left = oldest.arrived + self._delay() - time.monotonic()
+            if self._queued >= self.max_weight or left <= 0 or self._closing:
                 return True
             await self._change(left)
+
+    def _delay(self) -> float:
+        """Seconds worth waiting for batch-mates: none where they seldom come that soon."""
+        return self.max_delay if self._gap < self.max_delay else 0.0
 
     async def _change(self, timeout: float | None) -> None:
         """Wait for an arrival or for `timeout` seconds, whichever is first."""
@@ -136,22 +241,28 @@ class Batcher(Generic[T, R]):
             await asyncio.wait_for(self._changed.wait(), timeout)
 
     def _take(self) -> list[_Place[T, R]]:
-        """The oldest items that fit into one batch; one that is too heavy for any goes alone."""
-        batch = [self._queue.popleft()]
-        weight = batch[0].weight
-        while self._queue and weight + self._queue[0].weight <= self.max_weight:
-            batch.append(self._queue.popleft())
-            weight += batch[-1].weight
-        self.waiting -= weight
-        now = time.perf_counter()
-        self._observe(BatchFigures(weight, tuple(now - place.arrived for place in batch)))
+        """The next items that fit into one batch; one that is too heavy for any goes alone."""
+        batch: list[_Place[T, R]] = []
+        weight = 0
+        while self._queue:
+            place = self._queue.peek()
+            if place in self._oldest and batch and weight + place.weight > self.max_weight:
+                break
+            self._queue.pop()
+            if place in self._oldest:  # else its caller has gone
+                self._leave(place)
+                batch.append(place)
+                weight += place.weight
         return batch
 
-    async def _answer(self, batch: Sequence[_Place[T, R]]) -> None:
+    async def _answer(self, batch: Sequence[_Place[T, R]], retried: bool = False) -> None:
         """Run `batch` and answer its callers. Where it fails, halve it until the fault stands alone."""
-        wanted = [place for place in batch if not place.answer.done()]
+        now = time.monotonic()
+        wanted = [place for place in batch if not place.answer.done() and not place.late(now)]
         if not wanted:
             return
+        weight = sum(place.weight for place in wanted)
+        self._observe(BatchFigures(weight, tuple(now - place.arrived for place in wanted), retried))
         try:
             results = await self._run(self._work, [place.item for place in wanted])
             if len(results) != len(wanted):
@@ -159,14 +270,21 @@ class Batcher(Generic[T, R]):
         except Exception as error:
             await self._isolate(wanted, error)
         else:
+            self._learn_speed((time.monotonic() - now) / weight)
             for place, result in zip(wanted, results, strict=True):
                 if not place.answer.done():
                     place.answer.set_result(result)
 
+    def _learn_speed(self, seconds_per_weight: float) -> None:
+        known = self._seconds_per_weight
+        self._seconds_per_weight = (
+            seconds_per_weight if known is None else known + MEMORY * (seconds_per_weight - known)
+        )
+
     async def _isolate(self, failed: Sequence[_Place[T, R]], error: Exception) -> None:
         if len(failed) > 1:
             middle = len(failed) // 2
-            await self._answer(failed[:middle])
-            await self._answer(failed[middle:])
+            await self._answer(failed[:middle], retried=True)
+            await self._answer(failed[middle:], retried=True)
         elif not failed[0].answer.done():
             failed[0].answer.set_exception(error)

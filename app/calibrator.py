@@ -10,22 +10,34 @@ import itertools
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from app.artefact import ArtefactError
 from app.decoding import DecodePool
 from app.firewall import CalibrationContent, Firewall, Guard
 from app.images import ImageError
 from app.metrics import Metrics
 from app.report import Skipped, calibration_report
-from app.store import Record, Store, new_id, now
+from app.store import Record, Store, UnknownCalibration, new_id, now
 from app.worker import Worker
-from detectors.base import DetectorError, Integers
+from detectors.base import CalibrationError, DetectorError, Integers
 from detectors.calibration import BenignSample
+from detectors.references import References
+from detectors.trimming import trimmed
 
-__all__ = ["BenignImage", "CalibrationBusy", "CalibrationMismatch", "Calibrator", "UnusableImages"]
+__all__ = [
+    "BenignImage",
+    "CalibrationBusy",
+    "CalibrationClash",
+    "CalibrationMismatch",
+    "Calibrator",
+    "Progress",
+    "UnusableImages",
+]
 
 log = logging.getLogger("triggerwall.calibrator")
 
@@ -38,6 +50,10 @@ class CalibrationBusy(Exception):  # noqa: N818  (it names the state)
 
 class CalibrationMismatch(Exception):  # noqa: N818
     """Raised where a calibration does not belong to the classifier and detectors that are served."""
+
+
+class CalibrationClash(Exception):  # noqa: N818
+    """Raised where another calibration is already kept under the id of an imported one."""
 
 
 class UnusableImages(Exception):  # noqa: N818
@@ -58,12 +74,42 @@ class BenignImage:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far the calibration under way is: `done` of `total` images measured; `total` where it is known."""
+
+    stage: Literal["receiving", "measuring", "fitting"]
+    done: int = 0
+    total: int | None = None
+
+
+@dataclass(frozen=True)
 class _Batch:
     """Decoded images (B, C, H, W), their labels, and those that could not be read."""
 
     images: torch.Tensor | None
     labels: list[int | None]
     skipped: list[Skipped]
+
+
+class _SetAside:
+    """The first `wanted` images of a calibration, with which detectors compare the others."""
+
+    def __init__(self, wanted: int) -> None:
+        self.wanted = wanted
+        self.images: list[torch.Tensor] = []
+        self.kept: References | None = None
+
+    def __len__(self) -> int:
+        return sum(len(images) for images in self.images)
+
+    def take(self, batch: _Batch) -> _Batch:
+        """Set aside what is still missing, and return the rest of `batch`."""
+        missing = self.wanted - len(self)
+        if batch.images is None or missing <= 0:
+            return batch
+        self.images.append(batch.images[:missing])
+        rest = batch.images[missing:]
+        return replace(batch, images=rest if len(rest) else None, labels=batch.labels[missing:])
 
 
 class Calibrator:
@@ -82,37 +128,70 @@ class Calibrator:
         self.store, self.metrics, self.batch_images = store, metrics, batch_images
         self.active: Record | None = None  # the one enforced
         self.mismatch: str | None = None  # why the store's active calibration is not enforced
-        self._busy = False
+        self.progress: Progress | None = None  # of the calibration under way
         self._switching = asyncio.Lock()
 
     @contextlib.contextmanager
     def reserved(self) -> Iterator[None]:
         """Hold the right to calibrate. Raises `CalibrationBusy` where somebody else holds it."""
-        if self._busy:
+        if self.progress is not None:
             raise CalibrationBusy("another calibration is under way; try again when it has finished")
-        self._busy = True
+        self.progress = Progress("receiving")
         try:
             yield
         finally:
-            self._busy = False
+            self.progress = None
 
     async def create(
-        self, images: Iterable[BenignImage], alpha: float, *, activate: bool, contamination: float = 0.0
+        self,
+        images: Iterable[BenignImage],
+        alpha: float,
+        *,
+        activate: bool,
+        total: int | None = None,
+        contamination: float = 0.0,
     ) -> Record:
-        """Calibrate at budget `alpha` on `images`, which are taken and let go batch by batch. A share
-        `contamination` of them may be poisoned.
+        """Calibrate at budget `alpha` on `images`, which are taken and let go batch by batch; `total` says
+        how many there are, for `progress`. A share `contamination` of them may be poisoned.
 
         Call it within `reserved()`. Raises `UnusableImages`, `CalibrationError`, whatever `images`
         raises, and `StoreError`; what is enforced has then not changed.
         """
+        self.progress = Progress("measuring", 0, total)
         sample, skipped = await self._measure(images)
+        return await self._make(sample, skipped, alpha, activate, contamination=contamination)
+
+    async def create_from_traffic(
+        self, sample: BenignSample, alpha: float, contamination: float, *, activate: bool
+    ) -> Record:
+        """As `create`, on what was measured of traffic, of which a share `contamination` is left out."""
+        if not len(sample):
+            raise UnusableImages("nothing was learnt from traffic yet", None)
+        kept = await self.worker.run(trimmed, self.firewall.detectors, sample, contamination)
+        about = {"origin": "traffic", "left_out": len(sample) - len(kept)}
+        return await self._make(kept, [], alpha, activate, about)
+
+    async def _make(
+        self,
+        sample: BenignSample,
+        skipped: list[Skipped],
+        alpha: float,
+        activate: bool,
+        about: dict[str, Any] | None = None,
+        contamination: float = 0.0,
+    ) -> Record:
+        """Calibrate on `sample`, store that with its report, to which `about` is added, and enforce it."""
+        self.progress = Progress("fitting", len(sample), len(sample))
         screening = await asyncio.to_thread(self.firewall.screen, sample)
         content = await self.worker.run(self.firewall.calibrate, sample, alpha, contamination, screening)
         used = screening.without_suspects(sample)
-        report = await asyncio.to_thread(calibration_report, self.firewall, used, content, skipped)
         info, created = self.firewall.classifier.info, now()
+        id = new_id(created)
+        guard = await self.worker.run(self.firewall.prepare, id, content)
+        engines = {watch.detector: watch.scorer.engine for watch in guard.watches}
+        report = await asyncio.to_thread(calibration_report, self.firewall, used, content, skipped, engines)
         record = Record(
-            id=new_id(created),
+            id=id,
             created_at=created,
             classifier_digest=info.digest,
             model_name=info.name,
@@ -120,14 +199,38 @@ class Calibrator:
             alpha=alpha,
             images=content.images,
             content=content.to_json(),
-            report=report,
+            report={**report, **(about or {})},
         )
-        async with self._switching:
+        await self._keep(record, guard, activate=activate, reason="created")
+        return record
+
+    async def adopt(self, record: Record, *, activate: bool) -> Record:
+        """Keep a calibration that was made elsewhere. One that is here already stays as it is.
+
+        It is tried on two images first, so that nothing is kept that could not judge. Raises
+        `CalibrationMismatch` where it belongs to another classifier or other detector settings,
+        `CalibrationClash`, and `ArtefactError` where its detectors cannot be built from it.
+        """
+        content = self._content(record)
+        try:
             guard = await self.worker.run(self.firewall.prepare, record.id, content)
-            await asyncio.to_thread(self.store.save, record, activate=activate)
+            await self.worker.run(self.firewall.rehearse, guard)
+        except (DetectorError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise ArtefactError(f"calibration {record.id} cannot judge images: {error}") from error
+        try:
+            known = await asyncio.to_thread(self.store.get, record.id)
+        except UnknownCalibration:
+            await self._keep(record, guard, activate=activate, reason="imported")
+            return record
+        if known != record:
+            raise CalibrationClash(f"another calibration is kept under the id {record.id}")
+        return await self.activate(record.id) if activate else known
+
+    async def _keep(self, record: Record, guard: Guard, *, activate: bool, reason: str) -> None:
+        async with self._switching:
+            await asyncio.to_thread(self.store.save, record, activate=activate, reason=reason)
             if activate:
                 self._enforce(record, guard)
-        return record
 
     async def activate(self, id: str) -> Record:
         """Enforce calibration `id` again. Raises `UnknownCalibration`, `CalibrationMismatch`."""
@@ -155,6 +258,14 @@ class Calibrator:
         else:
             self._enforce(record, guard)
 
+    def misfit(self, record: Record) -> str | None:
+        """Why `record` cannot be enforced here; None where it can."""
+        try:
+            self._content(record)
+        except CalibrationMismatch as error:
+            return str(error)
+        return None
+
     def _content(self, record: Record) -> CalibrationContent:
         """Raises `CalibrationMismatch` where it cannot be enforced here."""
         try:
@@ -178,20 +289,34 @@ class Calibrator:
         parts: list[BenignSample] = []
         labels: list[int | None] = []
         skipped: list[Skipped] = []
+        aside = _SetAside(self.firewall.references)
         following = asyncio.create_task(self._next(iterator))
         try:
             while batch := await following:
                 following = asyncio.create_task(self._next(iterator))
+                batch = aside.take(batch)
                 labels += batch.labels
                 skipped += batch.skipped
+                self._measured(len(labels) + len(skipped))
                 if batch.images is not None:
                     started = time.perf_counter()
-                    parts.append(await self.worker.run(self.firewall.measure, batch.images))
+                    if aside.kept is None:
+                        aside.kept = self.firewall.keep(torch.cat(aside.images)) if aside.images else {}
+                    parts.append(await self.worker.run(self.firewall.measure, batch.images, aside.kept))
                     self.metrics.stage("calibrate", time.perf_counter() - started)
         finally:
             following.cancel()
-        _require_readable(len(labels), skipped)
+        _require_readable(len(labels) + len(aside), skipped)
+        if not parts:
+            raise CalibrationError(
+                f"{len(aside)} benign images are too few: {aside.wanted} are kept to compare others with; "
+                "send more"
+            )
         return BenignSample.join(parts, _known(labels)), skipped
+
+    def _measured(self, done: int) -> None:
+        if self.progress is not None:
+            self.progress = replace(self.progress, done=done)
 
     async def _next(self, images: Iterator[BenignImage]) -> _Batch | None:
         """The next batch, decoded; None at the end."""

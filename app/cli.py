@@ -7,37 +7,26 @@ calibration without power or at odds with its labels; a demo that failed); 2 wha
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import uvicorn
-from pydantic import ValidationError
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    track,
-)
+from rich.progress import Progress, track
 
-from app.client import Advance, ClientError, GatewayClient, image_files
+from app.calibration_commands import commands as calibration_commands
+from app.client import GatewayClient, image_files
 from app.inspection import inspect_bundle
+from app.learn_commands import commands as learn_commands
 from app.main import create_app
-from app.settings import Settings, SettingsError, unknown_variables
-from app.store import StoreError
-from app.tables import calibration_table, classes_table, facts_table, results_table
+from app.power import power_table, probe_bundle
+from app.settings import Settings, unknown_variables
+from app.tables import facts_table, results_table
+from app.terminal import DEFAULT_URL, NEWS, AsJson, Key, Url, console, errors, told_plainly
 from bench.cli import app as bench_app
-from detectors.base import DetectorError
 from lab.cli import app as lab_app
 from lab.demo.run import demo
-from models.errors import ModelError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="An inference firewall for image classifiers."
@@ -45,38 +34,14 @@ app = typer.Typer(
 app.add_typer(lab_app, name="lab")
 app.add_typer(bench_app, name="bench")
 app.command("demo")(demo)
-console = Console()
-errors = Console(stderr=True)
-
-NEWS, WRONG, UNREACHABLE = 1, 2, 3
-Url = Annotated[str, typer.Option(envvar="TRIGGERWALL_URL", help="Where the gateway answers.")]
-Key = Annotated[str | None, typer.Option(envvar="TRIGGERWALL_ADMIN_KEY", help="The gateway's admin key.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the gateway's answer as JSON.")]
-DEFAULT_URL = "http://127.0.0.1:8000"
+app.add_typer(calibration_commands)
+app.add_typer(learn_commands, name="learn")
 IMAGES_PER_REQUEST = 32
 KEEP_ALIVE_S = 75  # longer than the proxies before it keep an idle connection
 
 
 def main() -> None:
     app()
-
-
-@contextmanager
-def told_plainly() -> Iterator[None]:
-    """Errors that the person at the keyboard can mend end the command in one sentence and an exit code."""
-    try:
-        yield
-    except ClientError as error:
-        errors.print(str(error), style="red", markup=False)
-        raise typer.Exit(UNREACHABLE) from None
-    except ValidationError as error:
-        for fault in error.errors():
-            sentence = f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}"
-            errors.print(sentence, style="red", markup=False)
-        raise typer.Exit(WRONG) from None
-    except (ModelError, DetectorError, StoreError, SettingsError, ValueError) as error:
-        errors.print(str(error), style="red", markup=False)
-        raise typer.Exit(WRONG) from None
 
 
 def given(**flags: Any) -> dict[str, Any]:
@@ -110,66 +75,6 @@ def serve(
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
     )
-
-
-@app.command()
-def calibrate(
-    source: Annotated[Path, typer.Argument(help="Benign images: a folder or zip with one folder per class.")],
-    url: Url = DEFAULT_URL,
-    api_key: Key = None,
-    alpha: Annotated[float | None, typer.Option(help="Share of benign images that may be rejected.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Send benign images and print what the detectors can do on this model."""
-    with told_plainly(), GatewayClient(url, api_key) as gateway:
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TimeElapsedColumn(),
-        )
-        with Progress(*columns, console=errors, transient=True) as progress:
-
-            def started(total: int) -> Advance:
-                bar = progress.add_task("sending", total=total)
-
-                def advance(step: int) -> None:
-                    progress.advance(bar, step)
-                    if progress.tasks[bar].finished:
-                        progress.update(bar, description="sent; the gateway is measuring")
-
-                return advance
-
-            report = gateway.calibrate(source, alpha, started)
-        if as_json:
-            print(json.dumps(report, indent=2))
-        else:
-            print_report(report)
-    accuracy = report["benign_accuracy"]
-    powerless = all(part["power"].startswith("none") for part in report["detectors"])
-    if powerless or (accuracy is not None and accuracy < 0.5):
-        raise typer.Exit(NEWS)
-
-
-def print_report(report: dict[str, Any]) -> None:
-    labels = "labelled" if report["labelled"] else "unlabelled"
-    console.print(
-        f"calibration [bold]{report['id']}[/] of {report['model']['name']} {report['model']['version']}: "
-        f"{report['images']} {labels} images, false-positive budget {report['alpha']:.2%}"
-    )
-    if report["benign_accuracy"] is not None:
-        console.print(f"The classifier agrees with {report['benign_accuracy']:.2%} of the labels.")
-    for part in report["detectors"]:
-        if "sink" in part["fit"]:
-            sink = part["fit"]["sink"]
-            console.print(
-                f"Amplified (k = {part['fit']['k']}), {sink['share']:.0%} of benign predictions collapse "
-                f"into label {sink['label']}."
-            )
-    console.print(calibration_table(report), classes_table(report))
-    for warning in report["warnings"]:
-        console.print(f"[yellow]note:[/] {escape(warning)}")
 
 
 @app.command()
@@ -216,4 +121,29 @@ def inspect(
         facts, can_be_guarded = inspect_bundle(Settings(**given(bundle=bundle)))
     console.print(facts_table(facts))
     if not can_be_guarded:
+        raise typer.Exit(NEWS)
+
+
+@app.command()
+def power(
+    benign: Annotated[Path, typer.Option(help="Benign images: a folder or zip with one folder per class.")],
+    bundle: Annotated[Path | None, typer.Option(help="Directory of the model bundle.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Share of benign images that may be rejected.")] = None,
+    target: Annotated[list[int] | None, typer.Option(help="Labels to aim at; three by default.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="Time for all probes together.")] = 60,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Implant known backdoors in copies of a model, and see which of them its detectors would catch."""
+    with told_plainly(), Progress(console=errors, transient=True) as progress:
+        settings = Settings(**given(bundle=bundle, alpha=alpha))
+        bar = progress.add_task("reading images", total=seconds)
+        report = probe_bundle(
+            settings, benign, targets=target, seconds=seconds,
+            tell=lambda what, spent: progress.update(bar, description=what, completed=spent),
+        )  # fmt: skip
+    if as_json:
+        print(json.dumps(report.to_json(), indent=2))
+    else:
+        console.print(power_table(report), report.summary(), soft_wrap=True)
+    if report.caught is None:
         raise typer.Exit(NEWS)

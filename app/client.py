@@ -7,10 +7,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import IO, Any, Self
+from urllib.parse import quote as quoted
 
 import httpx
 
-__all__ = ["ClientError", "GatewayClient", "image_files"]
+__all__ = ["ClientError", "GatewayClient", "as_archive", "image_files"]
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm"}
 Advance = Callable[[int], object]
@@ -85,28 +86,85 @@ class GatewayClient:
 
         `started` is told the bytes to send and gives the function that is told of each step.
         """
-        with _as_archive(source) as archive, _open(archive) as file:
+        with as_archive(source) as archive, _open(archive) as file:
             upload = Upload(file, started(archive.stat().st_size))
             parts = {"archive": (archive.name, upload, "application/zip")}
             fields = {} if alpha is None else {"alpha": str(alpha)}
             return self._request("POST", "/calibrate", data=fields, files=parts)
 
+    def info(self) -> dict[str, Any]:
+        return self._request("GET", "/info")
+
+    def calibrations(self) -> dict[str, Any]:
+        """All calibrations, and what was active when."""
+        return self._request("GET", "/calibrations")
+
+    def calibration(self, id: str) -> dict[str, Any]:
+        """The report of one calibration."""
+        return self._request("GET", f"/calibrations/{_part(id)}")
+
+    def page(self, id: str) -> bytes:
+        """The same report as an HTML page."""
+        return self._send("GET", f"/calibrations/{_part(id)}/report").content
+
+    def export(self, id: str) -> bytes:
+        return self._send("GET", f"/calibrations/{_part(id)}/export").content
+
+    def import_(self, artefact: bytes, *, activate: bool) -> dict[str, Any]:
+        """Hand over an exported file and return the report of the calibration in it."""
+        return self._request(
+            "POST",
+            "/calibrations/import",
+            params={"activate": str(activate).lower()},
+            content=artefact,
+            headers={"Content-Type": "application/json"},
+        )
+
+    def activate(self, id: str) -> dict[str, Any]:
+        return self._request("POST", f"/calibrations/{_part(id)}/activate")
+
+    def compare(self, a: str, b: str) -> dict[str, Any]:
+        return self._request("GET", f"/calibrations/{_part(a)}/compare/{_part(b)}")
+
+    def learn(self, alpha: float | None, contamination: float | None) -> dict[str, Any]:
+        """Calibrate on the gateway's own traffic, and return the calibration report."""
+        asked = {"alpha": alpha, "contamination": contamination}
+        given = {name: value for name, value in asked.items() if value is not None}
+        return self._request("POST", "/calibrations/from-traffic", json=given)
+
+    def switch(self, mode: str) -> None:
+        """Enforce or monitor from now on."""
+        self._request("POST", "/mode", json={"mode": mode})
+
     def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        found: dict[str, Any] = self._json(self._send(method, path, **options), path)
+        return found
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """The answer, unless it is a problem. Raises `ClientError`."""
         try:
             answer = self.http.request(method, path, **options)
-            content = answer.json()
         except httpx.HTTPError as error:
             raise ClientError(
                 f"{self.http.base_url} does not answer: {error or type(error).__name__}"
             ) from error
+        if answer.is_error:
+            content = self._json(answer, path)
+            raise ClientError(f"{content.get('title', answer.status_code)}: {content.get('detail', '')}")
+        return answer
+
+    def _json(self, answer: httpx.Response, path: str) -> Any:
+        try:
+            return answer.json()
         except ValueError as error:
             raise ClientError(
                 f"{self.http.base_url}{path} did not answer in JSON: is it a gateway?"
             ) from error
-        if answer.is_error:
-            raise ClientError(f"{content.get('title', answer.status_code)}: {content.get('detail', '')}")
-        found: dict[str, Any] = content
-        return found
+
+
+def _part(id: str) -> str:
+    """`id` as one part of a path, whatever is in it."""
+    return quoted(id, safe="")
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -117,7 +175,7 @@ def _open(path: Path) -> IO[bytes]:
 
 
 @contextlib.contextmanager
-def _as_archive(source: Path) -> Iterator[Path]:
+def as_archive(source: Path) -> Iterator[Path]:
     """`source` itself where it is a file; a folder is packed into a temporary zip first."""
     if not source.is_dir():
         yield source

@@ -1,11 +1,13 @@
 """Decodes images on threads of its own, beside the event loop and the device."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from app.batcher import DeadlineExceeded
 from app.images import Decoder, ImageError, Pixels
 
 __all__ = ["DecodePool"]
@@ -26,14 +28,21 @@ class DecodePool:
         """Await `function(*args, **kwargs)` on one of the threads."""
         return await asyncio.wrap_future(self._executor.submit(function, *args, **kwargs))
 
-    async def decode(self, images: Sequence[bytes | ImageError]) -> list[Pixels | ImageError]:
-        """The pixels of each image, or why there are none. What is an error already stays one."""
-        return list(await asyncio.gather(*(self._one(image) for image in images)))
+    async def decode(
+        self, images: Sequence[bytes | ImageError], deadline: float = math.inf
+    ) -> list[Pixels | ImageError]:
+        """The pixels of each image, or why there are none. What is an error already stays one.
 
-    async def _one(self, image: bytes | ImageError) -> Pixels | ImageError:
-        return image if isinstance(image, ImageError) else await self.run(self._timed, image)
+        Raises `DeadlineExceeded` where an image's turn comes after `deadline`, seconds of `time.monotonic`.
+        """
+        return list(await asyncio.gather(*(self._one(image, deadline) for image in images)))
 
-    def _timed(self, data: bytes) -> Pixels | ImageError:
+    async def _one(self, image: bytes | ImageError, deadline: float) -> Pixels | ImageError:
+        return image if isinstance(image, ImageError) else await self.run(self._timed, image, deadline)
+
+    def _timed(self, data: bytes, deadline: float) -> Pixels | ImageError:
+        if time.monotonic() >= deadline:
+            raise DeadlineExceeded("the deadline passed before the images were decoded")
         started = time.perf_counter()
         try:
             return self._decoder(data)

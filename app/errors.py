@@ -5,7 +5,8 @@ Problem                the HTTP layer's own refusals
  ├─ Forbidden            the path answers nobody from there
  ├─ UnsupportedMediaType the body is of a kind the path does not take
  ├─ Conflict             the gateway is not in a state for that
- └─ InvalidRequest       fields that make no sense together
+ ├─ InvalidRequest       fields that make no sense together
+ └─ Stuck                the device does not return from a call
 
 Everything else is raised by the module where it happens, under the name it has there.
 """
@@ -23,10 +24,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from app.archive import ArchiveError
-from app.batcher import Closed, Overloaded
+from app.artefact import ArtefactError
+from app.batcher import Closed, DeadlineExceeded, Overloaded
 from app.calibrator import CalibrationBusy, CalibrationMismatch, UnusableImages
 from app.firewall import NotCalibrated
-from app.forms import FormError, TooManyParts
+from app.forms import FormError, NoRoom, TooManyParts
 from app.images import EmptyImage, ImageError, OversizedImage, UnreadableImage, UnsupportedImage
 from app.labels import LabelError
 from app.middleware import CLIENT_GONE, BodyTooLarge
@@ -41,6 +43,7 @@ __all__ = [
     "InvalidRequest",
     "Kind",
     "Problem",
+    "Stuck",
     "Unauthorized",
     "UnsupportedMediaType",
     "kind_of",
@@ -80,6 +83,10 @@ class InvalidRequest(Problem):
     """Raised for fields that are missing, unknown, or contradict each other."""
 
 
+class Stuck(Problem):
+    """Raised on /livez where only a restart helps."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """One row of the table. `told` is false where the exception's text is not for the caller."""
@@ -100,6 +107,7 @@ KINDS: dict[type[Exception], Kind] = {
     UnsupportedMediaType: Kind(415, "unsupported-media-type", "This Content-Type is not taken"),
     Conflict: Kind(409, "conflict", "The gateway's state does not allow it"),
     InvalidRequest: Kind(422, "invalid-request", "The request makes no sense"),
+    Stuck: Kind(503, "device-stuck", "The device does not answer"),
     EmptyImage: Kind(422, "empty-image", "The image is empty"),
     UnreadableImage: Kind(422, "unreadable-image", "The image cannot be read"),
     UnsupportedImage: Kind(415, "unsupported-image", "This kind of image is not taken"),
@@ -107,16 +115,19 @@ KINDS: dict[type[Exception], Kind] = {
     ImageError: Kind(422, "unreadable-image", "The image cannot be read"),
     BodyTooLarge: Kind(413, "body-too-large", "The body is too large"),
     TooManyParts: Kind(413, "too-many-parts", "The form has too many parts"),
+    NoRoom: Kind(507, "no-room", "There is no room for the body"),
     FormError: Kind(400, "malformed-form", "The form cannot be read"),
     ArchiveError: Kind(422, "archive-refused", "The archive is not taken"),
     LabelError: Kind(422, "label-mismatch", "The labels do not fit"),
     UnusableImages: Kind(422, "unusable-images", "Too many images cannot be read"),
     CalibrationError: Kind(422, "calibration-refused", "The images do not support this calibration"),
+    ArtefactError: Kind(422, "artefact-refused", "The calibration file is not taken"),
     CalibrationBusy: Kind(409, "calibration-busy", "Another calibration is under way"),
     CalibrationMismatch: Kind(503, "calibration-mismatch", "The calibration belongs to something else"),
     UnknownCalibration: Kind(404, "unknown-calibration", "There is no such calibration"),
     NotCalibrated: Kind(503, "not-calibrated", "Nothing to judge by yet"),
     Overloaded: Kind(503, "overloaded", "Too much is waiting"),
+    DeadlineExceeded: Kind(504, "deadline-exceeded", "The answer would come too late"),
     Closed: Kind(503, "shutting-down", "The gateway is shutting down"),
     StoreError: Kind(503, "store-failed", "The store does not answer", told=False),
     DetectorError: Kind(500, "detector-failed", "A detector could not judge", told=False),

@@ -17,11 +17,12 @@ from torch import Tensor
 from app.draws import draws, new_secret
 from app.policy import Detection, Mode, Verdict, decide, is_suspicious
 from app.stopwatch import Stopwatch
-from detectors.base import BasePass, CalibrationError, Detector, Scorer
-from detectors.budget import split_budget
+from detectors.base import BasePass, CalibrationError, Detector, Floats, Scorer
+from detectors.budget import share_budget
 from detectors.calibration import BenignSample, Conditioning, DetectorCalibration, Ties
-from detectors.contamination import Screening, screen
+from detectors.contamination import FOUND, Screening, screen
 from detectors.profile import Profile
+from detectors.references import References, keep_references, references_wanted, with_references
 from models.base import Classifier
 
 __all__ = ["CalibrationContent", "Firewall", "Guard", "Inspection", "NotCalibrated", "ThresholdKind"]
@@ -97,10 +98,11 @@ class Watch:
     detector: str
     scorer: Scorer
     thresholds: Tensor  # (K,) float64 on the classifier's device
+    limits: Floats  # the same, on the host
     ties: Tensor  # (K,) float64: which share of the scores exactly there is suspicious too
     calibration: DetectorCalibration | None
 
-    def limits(self, labels: Tensor, draws: Tensor) -> Tensor:
+    def thresholds_for(self, labels: Tensor, draws: Tensor) -> Tensor:
         """(B,) thresholds for images predicted as `labels` (B,) whose numbers are `draws` (B,).
 
         A tie is settled before there is a score: the unlucky image's threshold is the next number below,
@@ -119,6 +121,11 @@ class Guard:
     id: str | None
     watches: tuple[Watch, ...]
     secret: str | None = None
+
+    @property
+    def rows(self) -> int:
+        """Forward rows that one image may cost at most: itself, and every copy that is looked at."""
+        return 1 + sum(len(stage) for watch in self.watches for stage in watch.scorer.stages)
 
 
 class Firewall:
@@ -178,13 +185,17 @@ class Firewall:
         """From the next batch on, judge by `guard`."""
         self.guard = guard
 
+    def switch(self, mode: Mode) -> None:
+        """From the next batch on, enforce or monitor."""
+        self.mode = mode
+
     def _watch(self, detector: Detector, part: DetectorCalibration) -> Watch:
         classes = self.classifier.num_classes
         fixed = self.thresholds == "fixed"
         values = detector.fixed_thresholds(part.fit) if fixed else part.thresholds(classes)
         ties = np.zeros(classes) if fixed else part.tie_probabilities(classes)
         scorer = detector.scorer(part.fit, part.stages)
-        return Watch(detector.name, scorer, self._on_device(values), self._on_device(ties), part)
+        return Watch(detector.name, scorer, self._on_device(values), values, self._on_device(ties), part)
 
     def _data_free_guard(self) -> Guard | None:
         watches = []
@@ -195,9 +206,11 @@ class Firewall:
                     "%s does not watch before the first calibration: it needs benign images", detector.name
                 )
                 continue
-            thresholds = self._on_device(detector.fixed_thresholds(fit))
-            ties = torch.zeros_like(thresholds)
-            watches.append(Watch(detector.name, detector.scorer(fit), thresholds, ties, None))
+            values = detector.fixed_thresholds(fit)
+            scorer, thresholds = detector.scorer(fit), self._on_device(values)
+            watches.append(
+                Watch(detector.name, scorer, thresholds, values, torch.zeros_like(thresholds), None)
+            )
         return Guard(None, tuple(watches)) if watches else None
 
     def _on_device(self, values: np.ndarray[Any, Any]) -> Tensor:
@@ -216,6 +229,17 @@ class Firewall:
         guard = self.guard
         if guard is None and self.mode is Mode.ENFORCE:
             raise NotCalibrated("no calibration is active")
+        return (guard.id if guard else None), self._judge(images, guard, full)
+
+    @torch.inference_mode()
+    def rehearse(self, guard: Guard) -> None:
+        """Judge two grey images by `guard`, which need not be enforced: whatever its detectors would raise
+        on traffic is raised here."""
+        info = self.classifier.info
+        for full in (False, True):
+            self._judge(torch.full((2, info.channels, *info.size), 0.5), guard, full)
+
+    def _judge(self, images: Tensor, guard: Guard | None, full: bool) -> list[Inspection]:
         watches = guard.watches if guard else ()
         stopwatch = Stopwatch(self.classifier.device)
         base = self._base_pass(self._to_device(images), watches)
@@ -231,7 +255,7 @@ class Firewall:
         stopwatch.mark("detect")
         for stage, seconds in stopwatch.seconds().items():
             self.on_stage(stage, seconds)
-        return (guard.id if guard else None), [self._inspection(row.tolist(), watches) for row in table]
+        return [self._inspection(row.tolist(), watches) for row in table]
 
     def _to_device(self, images: Tensor) -> Tensor:
         device = self.classifier.device
@@ -255,7 +279,7 @@ class Firewall:
 
     @staticmethod
     def _score(base: BasePass, watch: Watch, lots: Tensor, full: bool) -> tuple[Tensor, Tensor, Tensor]:
-        thresholds = watch.limits(base.labels, lots)
+        thresholds = watch.thresholds_for(base.labels, lots)
         scores = watch.scorer.score(base, None if full else thresholds)
         # argmax of a row that is not a number is label 0, and it agrees with itself: such a row has no score.
         values = scores.values.masked_fill(base.logits.isnan().any(1), math.nan)
@@ -279,21 +303,33 @@ class Firewall:
 
     # --- learning ---------------------------------------------------------------------------------
 
+    @property
+    def references(self) -> int:
+        """How many benign images the detectors keep to compare others with; these are not measured."""
+        return references_wanted(self.detectors)
+
+    def keep(self, images: Tensor) -> References:
+        """What the detectors keep of the first benign images of a calibration, `references` of them or
+        more, (R, C, H, W) float32 in [0, 1]. Raises `CalibrationError`."""
+        return keep_references(self.detectors, images)
+
     @torch.inference_mode()
-    def measure(self, images: Tensor) -> BenignSample:
+    def measure(self, images: Tensor, references: References | None = None) -> BenignSample:
         """Measure one batch of benign images (B, C, H, W), float32 in [0, 1], for every detector.
 
-        Keeps no image; `BenignSample.join` puts the batches of a calibration together.
+        Detectors that compare images need `references`, what `keep` gave for this calibration. Keeps no
+        other image; `BenignSample.join` puts the batches of a calibration together.
         """
         on_device = self._to_device(images)
         predicted = self.classifier.logits(on_device).argmax(1).cpu().numpy()
-        evidence = {d.name: d.measure(on_device).double().cpu().numpy() for d in self.detectors}
-        return BenignSample(predicted, None, evidence)
+        detectors = [with_references(each, references or {}) for each in self.detectors]
+        evidence = {each.name: each.measure(on_device).double().cpu().numpy() for each in detectors}
+        return BenignSample(predicted, None, evidence, references or {})
 
     def screen(self, sample: BenignSample) -> Screening:
         """Look for images in a benign sample that carry the trigger themselves."""
         found = screen(sample.evidence.get(Profile.name), sample.predicted, sample.labels)
-        remove = self.suspects == "remove" and found.profiles.strength == "strong"
+        remove = self.suspects == "remove" and found.profiles.strength in FOUND
         return replace(found, left_out=remove)
 
     def calibrate(
@@ -307,13 +343,14 @@ class Firewall:
         `alpha` of benign images. Raises `CalibrationError`.
 
         Images that very likely carry a trigger are left out first, as `screening` or else `screen` says. A
-        share `contamination` of each label's others may be poisoned too: see `detectors.conformal.trimmed`
-        for what that costs.
+        share `contamination` of each label's others may be poisoned too, at the price that
+        `detectors.conformal.without_highest` states.
         """
         screening = screening or self.screen(sample)
         used = screening.without_suspects(sample)
+        detectors = [with_references(each, sample.references) for each in self.detectors]
         try:
-            parts = split_budget(self.detectors, used, alpha, self.conditioning, self.ties, contamination)
+            parts = share_budget(detectors, used, alpha, self.conditioning, self.ties, contamination)
         except CalibrationError as error:
             left_out = " ".join(screening.sentences()) if len(used) < len(sample) else ""
             raise CalibrationError(f"{error}. {left_out}" if left_out else str(error)) from error
@@ -323,7 +360,7 @@ class Firewall:
             len(used),
             used.labels is not None,
             self.conditioning,
-            parts,
+            tuple(parts.values()),
             new_secret() if self.ties == "randomised" else None,
             screening.to_json(),
         )

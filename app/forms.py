@@ -5,6 +5,7 @@ calibration images; here the parts lie one behind the other and are read back on
 """
 
 import asyncio
+import errno
 import io
 import tempfile
 import threading
@@ -17,7 +18,7 @@ from typing import Self
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-__all__ = ["Form", "FormError", "Part", "TooManyParts", "read_form"]
+__all__ = ["Form", "FormError", "NoRoom", "Part", "TooManyParts", "read_form"]
 
 SPOOL_BYTES = 1024 * 1024  # up to here a form stays in memory
 MAX_FIELD_BYTES = 4096  # a text field: a label, or alpha
@@ -34,6 +35,10 @@ class FormError(Exception):
 
 class TooManyParts(FormError):  # noqa: N818  (it names what is wrong)
     """Raised for more parts than allowed, before the rest is read."""
+
+
+class NoRoom(FormError):  # noqa: N818
+    """Raised where the disk is full: the body cannot be kept while it is read."""
 
 
 @dataclass
@@ -228,6 +233,11 @@ async def read_form(
     except FormParserError as error:
         form.__exit__(None, None, None)
         raise FormError("the body is not well-formed multipart/form-data") from error
+    except OSError as error:
+        form.__exit__(None, None, None)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise NoRoom("the disk for temporary files is full: free some of it, and send again") from error
     except BaseException:
         form.__exit__(None, None, None)
         raise

@@ -11,15 +11,17 @@ from torch import Tensor
 
 from app.assembly import example_batch
 from app.batcher import Batcher, BatchFigures
-from app.calibrator import CalibrationMismatch, Calibrator
+from app.calibrator import CalibrationMismatch, Calibrator, UnusableImages
 from app.decoding import DecodePool
 from app.firewall import Firewall, Inspection, NotCalibrated
 from app.images import Decoder, ImageError
 from app.labels import Labels
+from app.learner import Learner
 from app.metrics import Metrics
 from app.policy import Mode
 from app.settings import Settings
-from app.store import Store
+from app.store import Record, Store
+from app.watch import DriftWatch
 from app.worker import Worker
 from detectors.calibration import images_needed
 
@@ -27,14 +29,23 @@ __all__ = ["Gateway", "Judgement"]
 
 log = logging.getLogger("triggerwall.gateway")
 
-Judged = tuple[str | None, list[Inspection]]
+Judged = tuple[str | None, Mode, list[Inspection]]
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The readable images of one request, (B, C, H, W) on the CPU; `full` asks for exact scores."""
+
+    images: Tensor
+    full: bool
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The outcome of one request: one result or error per image, in order, and who judged."""
+    """The outcome of one request: one result or error per image, in order, and who judged how."""
 
     calibration: str | None
+    mode: Mode
     results: list[Inspection | ImageError]
 
 
@@ -62,7 +73,16 @@ class Gateway:
             self.metrics,
             settings.calibration_batch_images,
         )
-        self.batcher, self.full_batcher = self._batcher(full=False), self._batcher(full=True)
+        self.watch = DriftWatch(firewall, self.metrics, settings.drift_run_length)
+        self.learner = self._learner() if settings.learn_from_traffic else None
+        self.batcher = Batcher(
+            self._inspect,
+            self.worker.run,
+            max_weight=settings.batch_rows,
+            max_delay=settings.batch_delay_ms / 1000,
+            max_waiting=settings.queue_rows,
+            observe=self._observe,
+        )
 
     def _decoder(self) -> Decoder:
         return Decoder(
@@ -74,28 +94,44 @@ class Gateway:
             max_pixels=self.settings.max_pixels,
         )
 
-    def _batcher(self, *, full: bool) -> Batcher[Tensor, Judged]:
-        def work(requests: Sequence[Tensor]) -> list[Judged]:
-            return self._inspect(requests, full)
-
-        return Batcher(
-            work,
-            self.worker.run,
-            max_weight=self.settings.batch_images,
-            max_delay=self.settings.batch_delay_ms / 1000,
-            max_waiting=self.settings.queue_images,
-            observe=self._observe,
-        )
-
     def _observe(self, figures: BatchFigures) -> None:
-        self.metrics.batch(figures.weight, figures.waited)
+        self.metrics.batch(figures.weight, figures.waited, retried=figures.retried)
 
-    def _inspect(self, requests: Sequence[Tensor], full: bool) -> list[Judged]:
-        """Judge the images of several requests as one batch; a request's images stay together, so one
+    def _inspect(self, requests: Sequence[_Request]) -> list[Judged]:
+        """Judge the images of several requests together; a request's images stay together, so one
         calibration judges them all. Runs on the device thread."""
-        calibration, inspections = self.firewall.inspect(torch.cat(list(requests)), full=full)
-        remaining = iter(inspections)
-        return [(calibration, [next(remaining) for _ in range(len(images))]) for images in requests]
+        mode = self.firewall.mode  # it changes between batches only: see `switch`
+        answers: dict[int, Judged] = {}
+        for full in (False, True):
+            chosen = [number for number, request in enumerate(requests) if request.full is full]
+            if not chosen:
+                continue
+            images = torch.cat([requests[number].images for number in chosen])
+            self.metrics.batch_images(len(images))
+            calibration, inspections = self.firewall.inspect(images, full=full)
+            remaining = iter(inspections)
+            for number in chosen:
+                answers[number] = (calibration, mode, [next(remaining) for _ in requests[number].images])
+        return [answers[number] for number in range(len(requests))]
+
+    def rows_per_image(self) -> int:
+        """Forward rows that one image may cost under what is enforced now."""
+        return self.firewall.guard.rows if self.firewall.guard else 1
+
+    def _learner(self) -> Learner:
+        if self.firewall.references:
+            raise ValueError(
+                "learn_from_traffic keeps no images, and a detector needs some to compare others with: leave "
+                "strip out of `detectors`, or learn_from_traffic"
+            )
+        return Learner(
+            self.firewall,
+            self.worker,
+            capacity=self.settings.learn_images,
+            share=self.settings.learn_sample,
+            busy=lambda: self.batcher.waiting > 0,
+            full=self._learnt,
+        )
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -104,7 +140,8 @@ class Gateway:
         await self.calibrator.restore()
         await self.worker.run(self._warm_up)
         self.batcher.start()
-        self.full_batcher.start()
+        if self.learner is not None:
+            self.learner.start()
         reason = self.not_ready()
         log.log(
             logging.WARNING if reason else logging.INFO,
@@ -114,7 +151,7 @@ class Gateway:
         )
 
     def _warm_up(self) -> None:
-        for images in {1, self.settings.batch_images}:
+        for images in {1, max(1, self.settings.batch_rows // self.rows_per_image())}:
             example = example_batch(self.firewall.classifier, images)
             self.firewall.classifier.logits(example)
             if self.firewall.guard is not None:
@@ -123,12 +160,20 @@ class Gateway:
     async def close(self) -> None:
         """Answer everything that was accepted, then end threads and store."""
         await self.batcher.close()
-        await self.full_batcher.close()
+        if self.learner is not None:
+            await self.learner.close()
         await asyncio.to_thread(self.worker.close)
         await asyncio.to_thread(self.decoders.close)
         self.store.close()
 
-    # --- readiness --------------------------------------------------------------------------------
+    # --- liveness and readiness ---------------------------------------------------------------------
+
+    def not_alive(self) -> str | None:
+        """None, or the sentence that says why only a restart helps."""
+        busy = self.worker.busy_for()
+        if busy <= self.settings.stuck_after_s:
+            return None
+        return f"a call to {self.firewall.classifier.device} has not returned for {busy:.0f} s"
 
     def not_ready(self) -> str | None:
         """None where traffic may come, else the sentence that says what the operator has to do."""
@@ -155,31 +200,68 @@ class Gateway:
         raise NotCalibrated(f"no calibration is active: {send}")
 
     def images_needed(self, alpha: float) -> int:
-        """The fewest benign images that support the budget `alpha`, split among the detectors."""
-        return images_needed(alpha / len(self.firewall.detectors))
+        """The fewest benign images that support the budget `alpha`, split among the detectors, with those
+        that are only kept to compare others with."""
+        return images_needed(alpha / len(self.firewall.detectors)) + self.firewall.references
+
+    # --- from monitoring to enforcing -----------------------------------------------------------------
+
+    async def switch(self, mode: Mode) -> None:
+        """From the next batch on, `enforce` or `monitor`. Raises `NotCalibrated` where there is nothing to
+        enforce; the mode has then not changed."""
+        if mode is Mode.ENFORCE and self.firewall.guard is None:
+            raise NotCalibrated("there is nothing to enforce yet: calibrate first, or activate a calibration")
+        await self.worker.run(self.firewall.switch, mode)
+        self.metrics.serving(self.info, mode)
+        log.warning("the mode is now %s", mode)
+
+    async def learn(self, alpha: float, contamination: float, *, activate: bool) -> Record:
+        """Calibrate on what was learnt from traffic; call it within `calibrator.reserved()`."""
+        if self.learner is None:
+            raise UnusableImages("this gateway does not learn from its traffic", None)
+        sample = self.learner.reservoir.sample()
+        return await self.calibrator.create_from_traffic(sample, alpha, contamination, activate=activate)
+
+    async def _learnt(self) -> None:
+        """Enough traffic was measured: go on by the setting, or leave it to the operator."""
+        settings = self.settings
+        log.info("%d images of traffic are measured: they suffice to calibrate on", settings.learn_images)
+        if settings.enforce_after_learning:
+            with self.calibrator.reserved():
+                await self.learn(settings.alpha, settings.learn_contamination, activate=True)
+            await self.switch(Mode.ENFORCE)
 
     # --- the path of an image ---------------------------------------------------------------------
 
-    async def classify(self, images: Sequence[bytes | ImageError], *, full: bool) -> Judgement:
+    async def classify(
+        self, images: Sequence[bytes | ImageError], *, full: bool, client: str | None, deadline: float
+    ) -> Judgement:
         """Judge the encoded `images` of one request; what could not even be received stays an error.
 
-        Raises `NotCalibrated`, `CalibrationMismatch`, `Overloaded`, `Closed`.
+        Requests of one `client` queue up behind each other. Raises `NotCalibrated`, `CalibrationMismatch`,
+        `Overloaded`, `Closed`, and `DeadlineExceeded` at `deadline`, seconds of `time.monotonic`.
         """
         self.require_ready()
-        batcher = self.full_batcher if full else self.batcher
-        batcher.admit(len(images))  # before decoding: what cannot be judged should not cost anything
-        self.metrics.images(len(images))
-        decoded = await self.decoders.decode(images)
-        readable = [each for each in decoded if not isinstance(each, ImageError)]
+        rows = self.rows_per_image()
         guard = self.firewall.guard
         calibration: str | None = guard.id if guard else None
+        mode = self.firewall.mode
         inspections: list[Inspection] = []
-        if readable:
-            batch = torch.from_numpy(np.stack(readable))
-            calibration, inspections = await batcher.submit(batch, len(readable))
+        # Before decoding: what cannot be judged in time should not cost anything.
+        with self.batcher.admit(len(images) * rows, deadline) as ticket:
+            self.metrics.images(len(images))
+            decoded = await self.decoders.decode(images, deadline)
+            readable = [each for each in decoded if not isinstance(each, ImageError)]
+            if readable:
+                request = _Request(torch.from_numpy(np.stack(readable)), full)
+                calibration, mode, inspections = await ticket.submit(
+                    request, len(readable) * rows, flow=client, deadline=deadline
+                )
+                self.watch.observe(calibration, inspections)
+                if self.learner is not None:
+                    self.learner.offer(request.images)
         for inspection in inspections:
             self.metrics.judged(inspection.verdict, inspection.detections)
         remaining = iter(inspections)
-        return Judgement(
-            calibration, [each if isinstance(each, ImageError) else next(remaining) for each in decoded]
-        )
+        results = [each if isinstance(each, ImageError) else next(remaining) for each in decoded]
+        return Judgement(calibration, mode, results)

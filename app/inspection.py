@@ -1,5 +1,7 @@
 """What is this model, and which detectors can guard it? The facts behind `triggerwall inspect`."""
 
+from typing import get_args
+
 from app.assembly import build_detectors, choose_device
 from app.settings import DetectorName, Settings
 from detectors.base import DetectorError
@@ -8,7 +10,7 @@ from models.torch_module import load_bundle
 
 __all__ = ["inspect_bundle"]
 
-DETECTORS: tuple[DetectorName, ...] = ("profile", "psc", "spc", "nspc")
+DETECTORS: tuple[DetectorName, ...] = get_args(DetectorName)
 Fact = tuple[str, str]
 
 

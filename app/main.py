@@ -11,7 +11,7 @@ from app.assembly import build_firewall
 from app.firewall import Firewall
 from app.gateway import Gateway
 from app.middleware import BodyLimit, RequestContext
-from app.routes import calibrations, classify, system
+from app.routes import artefacts, calibrations, classify, learning, system
 from app.settings import Settings
 
 __all__ = ["create_app"]
@@ -49,10 +49,13 @@ def create_app(settings: Settings | None = None, firewall: Firewall | None = Non
         lifespan=lifespan,
     )
     app.state.gateway = gateway
-    for routes in (classify, calibrations, system):
+    for routes in (classify, calibrations, artefacts, learning, system):
         app.include_router(routes.router)
     errors.register(app)
-    limits = {"/calibrate": settings.max_calibration_body_bytes}
+    limits = {
+        "/calibrate": settings.max_calibration_body_bytes,
+        "/calibrations/import": settings.max_artefact_bytes,
+    }
     app.add_middleware(BodyLimit, default=settings.max_body_bytes, by_path=limits)
     app.add_middleware(RequestContext, metrics=gateway.metrics, unexpected=errors.unexpected)
     return app

@@ -20,6 +20,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from app.policy import Detection, Mode, Verdict
+from detectors.drift import State
 from models.base import ClassifierInfo
 
 __all__ = ["Metrics"]
@@ -60,6 +61,7 @@ SCORES = (
 )
 P_VALUES = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+ROWS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048, 4096, 16_384, 65_536)
 
 
 class Metrics:
@@ -99,6 +101,15 @@ class Metrics:
             "detection_p_value", "Conformal p-values of exact scores.", ["detector"], buckets=P_VALUES, **ours
         )
         self._batch_images = Histogram("batch_images", "Images in a device batch.", buckets=IMAGES, **ours)
+        self._batch_rows = Histogram(
+            "batch_rows",
+            "Most forward rows that a device batch may cost: images and their copies.",
+            buckets=ROWS,
+            **ours,
+        )
+        self._retried = Counter(
+            "batches_retried_total", "Parts of failed batches that were tried again alone.", **ours
+        )
         self._queue_seconds = Histogram(
             "queue_duration_seconds", "Wait for the device, per request.", buckets=SECONDS, **ours
         )
@@ -118,9 +129,23 @@ class Metrics:
             "calibration_timestamp_seconds", "When the enforced calibration was made, Unix time.", **ours
         )
         self._age = Gauge("calibration_age_seconds", "Age of the enforced calibration.", **ours)
+        self._drift_state = Gauge(
+            "drift_state", "1 for what traffic looks like against the calibration, else 0.", ["state"], **ours
+        )
+        self._drift_evidence = Gauge(
+            "drift_evidence",
+            "Evidence that traffic has changed, on a logarithmic scale; 1 raises an alarm.",
+            **ours,
+        )
+        self._drift_top_share = Gauge(
+            "drift_top_label_share", "Share of one predicted label among recent rejections.", **ours
+        )
+        self._drift_alarms = Counter("drift_alarms_total", "Alarms, by what they read as.", ["state"], **ours)
         ProcessCollector(registry=self.registry)
         for verdict in Verdict:
             self._verdicts.labels(verdict)
+        for state in (State.DRIFTING, State.UNDER_ATTACK):
+            self._drift_alarms.labels(state)
         self.calibrated(None, None)
 
     def serving(self, info: ClassifierInfo, mode: Mode) -> None:
@@ -138,6 +163,16 @@ class Metrics:
         since = float("nan") if created is None else created
         self._calibrated_at.set(since)
         self._age.set_function(lambda: max(0.0, time.time() - since) if since == since else since)
+
+    def drift(self, state: State, evidence: float, top_share: float) -> None:
+        """What the drift watch sees now; `evidence` and `top_share` in [0, 1]."""
+        for each in State:
+            self._drift_state.labels(each).set(each is state)
+        self._drift_evidence.set(evidence)
+        self._drift_top_share.set(top_share)
+
+    def drift_alarm(self, state: State) -> None:
+        self._drift_alarms.labels(state).inc()
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """One request was answered; `route` is the template that matched, never the path."""
@@ -163,9 +198,16 @@ class Metrics:
             if found.p_value is not None and found.exact:
                 self._p_values.labels(found.detector).observe(found.p_value)
 
-    def batch(self, images: int, waited: Iterable[float]) -> None:
+    def batch_images(self, count: int) -> None:
+        """So many images are judged together."""
+        self._batch_images.observe(count)
+
+    def batch(self, rows: int, waited: Iterable[float], *, retried: bool) -> None:
         """One device batch went out; each of its requests had waited so many seconds."""
-        self._batch_images.observe(images)
+        self._batch_rows.observe(rows)
+        if retried:
+            self._retried.inc()
+            return
         for seconds in waited:
             self._queue_seconds.observe(seconds)
 

@@ -1,13 +1,15 @@
 """What a calibration bought on this model, as people read it: the body of `POST /calibrate`'s answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from app.assembly import NEEDS
+from app.evidence import model_evidence
 from app.firewall import CalibrationContent, Firewall
-from detectors.base import Integers
+from detectors.base import Access, Integers
 from detectors.calibration import BenignSample, smallest_alpha
 from detectors.report import detector_report
 
@@ -25,13 +27,23 @@ class Skipped:
 
 
 def calibration_report(
-    firewall: Firewall, sample: BenignSample, content: CalibrationContent, skipped: Sequence[Skipped]
+    firewall: Firewall,
+    sample: BenignSample,
+    content: CalibrationContent,
+    skipped: Sequence[Skipped],
+    engines: Mapping[str, str],
 ) -> dict[str, Any]:
-    """JSON. Blocking: detectors are scored again on the whole sample."""
+    """JSON. `engines` says what computes each detector's scores, by its name. Blocking: detectors are scored
+    again on the whole sample."""
     parts = {part.detector: part for part in content.parts}
     fixed = firewall.thresholds == "fixed"
     detectors = [detector_report(d, parts[d.name], sample, fixed=fixed) for d in firewall.detectors]
     info = firewall.classifier.info
+    for each in detectors:
+        each["engine"] = engines.get(each["detector"])
+        for row in each["classes"]:
+            row["name"] = info.name_of(row["label"])
+    name_alternatives(detectors, Access(info.access))
     return {
         "model": {"name": info.name, "version": info.version, "digest": info.digest},
         "alpha": content.alpha,
@@ -41,6 +53,8 @@ def calibration_report(
         "benign_accuracy": benign_accuracy(sample),
         "conditioning": content.conditioning,
         "detectors": detectors,
+        "passes": passes(detectors),
+        "evidence": model_evidence(detectors, info),
         "contamination": content.screening,
         "warnings": [
             *(content.screening or {}).get("sentences", ()),
@@ -50,6 +64,34 @@ def calibration_report(
         "skipped_images": len(skipped),
         "skipped": [{"part": each.part, "detail": each.detail} for each in skipped[:MOST_NAMED]],
     }
+
+
+def name_alternatives(detectors: Sequence[dict[str, Any]], access: Access) -> None:
+    """Beside every detector without full power, set `instead` to one that may do better, and say so."""
+    able = [each["detector"] for each in detectors if each["power_level"] == "has power"]
+    configured = {each["detector"] for each in detectors}
+    untried = [name for name, needs in NEEDS.items() if access.grants(needs) and name not in configured]
+    for each in detectors:
+        each["instead"] = None
+        if each["power_level"] == "has power":
+            continue
+        if able:
+            each["instead"] = able[0]
+            verb = "use" if each["power_level"] == "none" else "rely there on"
+            each["power"] += f"; {verb} {able[0]}{' instead' if verb == 'use' else ''}, which has power"
+        elif untried:
+            each["instead"] = untried[0]
+            each["power"] += f"; no other detector here has more: add {untried[0]} and calibrate again"
+
+
+def passes(detectors: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
+    """Forward passes per image with the plain prediction, all detectors together: `full`, and `expected` on
+    benign images. SPC and NSPC share theirs. None where a detector does not know its cost."""
+    names = {each["detector"] for each in detectors}
+    costs = [e["cost"] for e in detectors if not (e["detector"] == "nspc" and "spc" in names)]
+    if any(cost is None for cost in costs):
+        return None
+    return {name: 1 + sum(cost[name] for cost in costs) for name in ("full", "expected")}
 
 
 def benign_accuracy(sample: BenignSample) -> float | None:

@@ -1,8 +1,9 @@
 """The bodies that the gateway answers, as clients see them."""
 
 import math
+from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,21 +11,30 @@ from app.firewall import Inspection
 from app.gateway import Gateway
 from app.policy import Detection, Mode, Verdict
 from app.store import Record
+from app.watch import DriftWatch
 from detectors.base import Detector, Scorer
+from detectors.drift import State
 from models.base import ClassifierInfo
 
 __all__ = [
+    "ActivationBody",
     "CalibrationBody",
     "CalibrationHistory",
     "CalibrationReport",
     "ClassifyBody",
+    "ComparisonBody",
     "DetectionBody",
+    "DriftBody",
     "ImageProblem",
     "InfoBody",
+    "LearningBody",
+    "ModeBody",
     "PredictionBody",
     "ProblemBody",
+    "ProgressBody",
     "ResultBody",
     "StatusBody",
+    "TrafficCalibration",
 ]
 
 
@@ -160,6 +170,10 @@ class CalibrationBody(BaseModel):
 class CalibrationReport(CalibrationBody):
     """What a calibration buys on this model, per detector and class."""
 
+    origin: Literal["images", "traffic"] = Field(
+        default="images", description="Benign images that were sent, or the gateway's own traffic."
+    )
+    left_out: int = Field(default=0, description="Images of traffic left out as least like the rest.")
     labelled: bool
     smallest_alpha: float = Field(description="Smallest budget that so many images support.")
     benign_accuracy: float | None = Field(description="Share of labelled benign images classified rightly.")
@@ -170,6 +184,13 @@ class CalibrationReport(CalibrationBody):
         description="Do the images carry a trigger themselves? How sure that is, for which label, and the "
         "`suspects` by position among the readable images.",
     )
+    passes: dict[str, float] | None = Field(
+        default=None,
+        description="Forward passes per image with the plain one: `full`, and `expected` on benign images.",
+    )
+    evidence: list[dict[str, Any]] = Field(
+        default=[], description="Collapse of benign predictions, beside what other models show."
+    )
     warnings: list[str] = Field(description="Sentences for the operator.")
     skipped_images: int
     skipped: list[SkippedBody] = Field(description="Images that could not be read; the first 100.")
@@ -178,6 +199,33 @@ class CalibrationReport(CalibrationBody):
     def of(cls, record: Record, active: str | None) -> "CalibrationReport":
         brief = CalibrationBody.of(record, active).model_dump()
         return cls.model_validate({**record.report, **brief})
+
+
+class SideBody(BaseModel):
+    """One of two calibrations that are compared."""
+
+    id: str
+    created_at: datetime
+    model: ModelBody
+    classifier_digest: str
+    alpha: float
+    images: int
+    labelled: bool | None
+    benign_accuracy: float | None
+    conditioning: str | None
+    fits: bool = Field(description="False where it cannot be enforced on what is served; `misfit` says why.")
+    misfit: str | None
+
+
+class ComparisonBody(BaseModel):
+    """Two calibrations side by side."""
+
+    a: SideBody
+    b: SideBody
+    detectors: list[dict[str, Any]] = Field(
+        description="Per detector: budget, achieved FPR, power, k, and the threshold of every label."
+    )
+    differences: list[str] = Field(description="What changes from `a` to `b`, in words.")
 
 
 class ActivationBody(BaseModel):
@@ -194,8 +242,86 @@ class CalibrationHistory(BaseModel):
     activations: list[ActivationBody]
 
 
+class TrafficCalibration(BaseModel):
+    """How to calibrate on traffic."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    alpha: float | None = Field(
+        default=None, gt=0, lt=1, description="False-positive budget; the setting's by default."
+    )
+    contamination: float | None = Field(
+        default=None, ge=0, le=0.2, description="Share that may be poisoned; the setting's by default."
+    )
+    activate: bool = Field(default=True, description="Judge by it at once.")
+
+
+class ModeBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    mode: Mode
+
+
 class StatusBody(BaseModel):
     status: str
+
+
+class TopLabelBody(BaseModel):
+    label: int
+    share: float = Field(description="Of recent rejections.")
+    expected: float = Field(description="Of recent predictions.")
+    rejections: int = Field(description="How many that is a share of.")
+
+
+class DriftBody(BaseModel):
+    """Is traffic still like the calibration images?"""
+
+    state: State
+    images: int = Field(description="Images watched under this calibration.")
+    alarms: int
+    alarmed_by: str | None = Field(description="The test that raised the last alarm.")
+    evidence: dict[str, float] = Field(
+        description="By test, on a logarithmic scale: 0 is none, 1 raises an alarm and starts again."
+    )
+    top_label: TopLabelBody | None = Field(description="The label with most of the recent rejections.")
+
+    @classmethod
+    def of(cls, watch: DriftWatch) -> "DriftBody":
+        monitor = watch.monitor
+        if monitor is None:
+            return cls(state=watch.state, images=0, alarms=0, alarmed_by=None, evidence={}, top_label=None)
+        top = monitor.top_label()
+        return cls(
+            state=monitor.state,
+            images=monitor.images,
+            alarms=monitor.alarms,
+            alarmed_by=monitor.alarmed_by,
+            evidence=monitor.statistics(),
+            top_label=TopLabelBody.model_validate(top, from_attributes=True) if top else None,
+        )
+
+
+class LearningBody(BaseModel):
+    """What was learnt from traffic so far; lost with a restart."""
+
+    learning: bool = Field(description="True where traffic is measured now: in monitor mode.")
+    images: int = Field(description="Images whose evidence is kept.")
+    capacity: int = Field(description="Images that will be kept at most.")
+    needed: int = Field(description="Fewest images for the setting's budget.")
+    measured: int = Field(description="Images measured in all; the kept ones are drawn from these.")
+
+    @classmethod
+    def of(cls, gateway: Gateway) -> "LearningBody | None":
+        if gateway.learner is None:
+            return None
+        kept = gateway.learner.reservoir
+        return cls(
+            learning=gateway.firewall.mode is Mode.MONITOR,
+            images=len(kept),
+            capacity=kept.capacity,
+            needed=gateway.images_needed(gateway.settings.alpha),
+            measured=kept.seen,
+        )
 
 
 class DetectorInfo(BaseModel):
@@ -228,6 +354,14 @@ class ServedModel(CalibratedModel):
     size: tuple[int, int] = Field(description="Height and width to which images are resized.")
 
 
+class ProgressBody(BaseModel):
+    """How far the calibration under way is."""
+
+    stage: str = Field(description="`receiving`, `measuring` or `fitting`.")
+    done: int = Field(description="Images measured.")
+    total: int | None = Field(description="Images to measure; null while they are received.")
+
+
 class InfoBody(BaseModel):
     """What is served, by what it is guarded, and whether it may be trusted with traffic."""
 
@@ -240,6 +374,9 @@ class InfoBody(BaseModel):
     images_needed: int = Field(description="Fewest benign images for that budget.")
     detectors: list[DetectorInfo]
     calibration: CalibrationBody | None
+    drift: DriftBody
+    learning: LearningBody | None = Field(description="Null where `learn_from_traffic` is off.")
+    calibrating: ProgressBody | None = Field(description="The calibration under way, if there is one.")
     ready: bool
     reason: str | None = Field(description="Why not ready, or why the stored calibration is not enforced.")
     limits: dict[str, int | list[str]]
@@ -249,6 +386,7 @@ class InfoBody(BaseModel):
         firewall, settings, info = gateway.firewall, gateway.settings, gateway.info
         watches = {w.detector: w.scorer for w in firewall.guard.watches} if firewall.guard else {}
         active, not_ready = gateway.calibrator.active, gateway.not_ready()
+        progress = gateway.calibrator.progress
         names = (
             "name",
             "version",
@@ -271,6 +409,9 @@ class InfoBody(BaseModel):
             images_needed=gateway.images_needed(settings.alpha),
             detectors=[DetectorInfo.of(each, watches.get(each.name)) for each in firewall.detectors],
             calibration=CalibrationBody.of(active, active.id) if active else None,
+            drift=DriftBody.of(gateway.watch),
+            learning=LearningBody.of(gateway),
+            calibrating=ProgressBody.model_validate(asdict(progress)) if progress else None,
             ready=not_ready is None,
             reason=not_ready or gateway.calibrator.mismatch,
             limits={

@@ -24,7 +24,9 @@ from app.policy import Mode
 
 __all__ = ["DetectorName", "ImageFormat", "Settings", "SettingsError", "unknown_variables"]
 
-DetectorName = Literal["profile", "psc", "spc", "nspc"]
+DetectorName = Literal[
+    "profile", "psc", "spc", "nspc", "strip", "teco", "shrinkpad", "deepsweep", "frequency"
+]
 ImageFormat = Literal["PNG", "JPEG", "WEBP", "BMP", "PPM", "GIF", "TIFF"]
 MEBIBYTE = 1024 * 1024
 
@@ -113,11 +115,52 @@ class Settings(BaseSettings):
     psc_fold: bool = Field(
         default=False, description="Fold BatchNorm into convolutions (a second set of weights)."
     )
+    psc_compile: bool = Field(
+        default=False,
+        description="Compile the fork engine (minutes at start-up, a second set of weights); eager where "
+        "there is no compiler.",
+    )
     spc_scales: Annotated[tuple[float, ...], NoDecode, CommaSeparated] = Field(
         default=(3, 5, 7, 9, 11),
         min_length=1,
         max_length=32,
         description="SCALE-UP's S: pixel multipliers, each > 0.",
+    )
+    strip_overlays: int = Field(
+        default=16,
+        ge=1,
+        le=100,
+        description="STRIP's N: benign images that each image is blended with, kept from the calibration.",
+    )
+    strip_blend: Literal["convex", "superimposed"] = Field(
+        default="convex", description="STRIP's blend: half of either image, or their sum, clipped."
+    )
+
+    # --- watching and learning from traffic --------------------------------------------------------
+    drift_run_length: float = Field(
+        default=1e5,
+        ge=1000,
+        le=1e12,
+        description="Within n images like those of the calibration, the chance of a drift alarm is at most "
+        "n / this; longer is later to notice.",
+    )
+    learn_from_traffic: bool = Field(
+        default=False,
+        description="In monitor mode, measure a share of the traffic to calibrate on it. Kept in memory, as "
+        "figures and not as images; a restart begins anew.",
+    )
+    learn_images: int = Field(
+        default=2000, ge=20, le=50_000, description="Images of traffic to calibrate on, at most."
+    )
+    learn_sample: float = Field(
+        default=0.25, gt=0, le=1, description="Share of the traffic that is measured, as the device has time."
+    )
+    learn_contamination: float = Field(
+        default=0.1, ge=0, le=0.2, description="Share of the traffic learnt from that may be poisoned."
+    )
+    enforce_after_learning: bool = Field(
+        default=False,
+        description="Once `learn_images` are measured: calibrate on them, activate that, and enforce.",
     )
 
     # --- who may do what --------------------------------------------------------------------------
@@ -131,6 +174,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=32 * MEBIBYTE, ge=1024, description="Largest request body in bytes.")
     max_calibration_body_bytes: int = Field(
         default=1024 * MEBIBYTE, ge=1024, description="Largest body of POST /calibrate in bytes."
+    )
+    max_artefact_bytes: int = Field(
+        default=64 * MEBIBYTE, ge=1024, description="Largest calibration file that is imported, in bytes."
     )
     max_image_bytes: int = Field(default=16 * MEBIBYTE, ge=128, description="Largest encoded image in bytes.")
     max_pixels: int = Field(
@@ -154,14 +200,32 @@ class Settings(BaseSettings):
     )
 
     # --- batching ---------------------------------------------------------------------------------
-    batch_images: int = Field(
-        default=64, ge=1, le=4096, description="Most images that share one device batch."
+    batch_rows: int = Field(
+        default=1024,
+        ge=1,
+        le=1_000_000,
+        description="Most forward rows that share one device batch: an image counts once, and once more for "
+        "every changed copy that a detector may look at.",
     )
     batch_delay_ms: float = Field(
         default=2.0, ge=0, le=1000, description="Longest wait for batch-mates, in milliseconds."
     )
-    queue_images: int = Field(
-        default=1024, ge=1, description="Images that may wait for the device; more are answered 503 at once."
+    queue_rows: int = Field(
+        default=16_384,
+        ge=1,
+        description="Forward rows that may wait for the device; more are answered 503 at once.",
+    )
+    request_timeout_ms: int = Field(
+        default=30_000,
+        ge=10,
+        le=3_600_000,
+        description="Longest wait for a verdict, in milliseconds; a request may ask for less by "
+        "X-Request-Timeout-Ms.",
+    )
+    stuck_after_s: float = Field(
+        default=120,
+        ge=1,
+        description="A device call that lasts longer, in seconds, makes /livez answer 503.",
     )
     calibration_batch_images: int = Field(
         default=64,
@@ -179,13 +243,8 @@ class Settings(BaseSettings):
             raise ValueError("spc_scales must be finite numbers greater than 0")
         if len(set(self.detectors)) < len(self.detectors):
             raise ValueError("detectors names one twice")
-        if self.max_images > self.batch_images:
-            raise ValueError(
-                f"max_images ({self.max_images}) must not exceed batch_images ({self.batch_images}): the "
-                "images of one request are judged in one batch, by one calibration"
-            )
-        if self.queue_images < self.batch_images:
-            raise ValueError("queue_images must be at least batch_images")
+        if self.queue_rows < self.batch_rows:
+            raise ValueError("queue_rows must be at least batch_rows")
         return self
 
     @property

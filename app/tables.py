@@ -6,8 +6,16 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-__all__ = ["calibration_table", "classes_table", "facts_table", "results_table"]
+__all__ = [
+    "calibration_table",
+    "calibrations_table",
+    "classes_table",
+    "comparison_table",
+    "facts_table",
+    "results_table",
+]
 
+POWER = {"has power": "green", "weak": "yellow", "none": "red"}
 COLOURS = {"accepted": "green", "rejected": "red", "flagged": "yellow"}
 
 
@@ -45,13 +53,14 @@ def _detection(found: Mapping[str, Any]) -> str:
     return f"{colour}{found['detector']} {score}{bound} / {threshold}, p {p}"
 
 
-def _number(value: float | None, shape: str = "{:.4f}") -> str:
+def _number(value: Any, shape: str = "{:.4f}") -> str:
     return "—" if value is None else shape.format(value)
 
 
 def calibration_table(report: Mapping[str, Any]) -> Table:
     """One line per detector of a calibration report."""
-    table = Table("detector", "budget", "achieved FPR (95 % interval)", "saturated", "power")
+    headings = ("detector", "budget", "achieved FPR (95 % interval)", "saturated", "k", "passes", "power")
+    table = Table(*headings)
     for part in report["detectors"]:
         low, high = part["achieved_fpr_interval"]
         table.add_row(
@@ -59,18 +68,64 @@ def calibration_table(report: Mapping[str, Any]) -> Table:
             f"{part['alpha']:.2%}",
             f"{part['achieved_fpr']:.2%} ({low:.2%}–{high:.2%})",
             f"{part['saturation']:.1%}",
-            part["power"],
+            str(part["fit"].get("k", "—")),
+            _passes(part.get("cost")),
+            f"[{POWER.get(part.get('power_level'), 'default')}]{escape(part['power'])}",
         )
     return table
 
 
+def _passes(cost: Mapping[str, float] | None) -> str:
+    """Forward passes for a full score, and those expected on benign images."""
+    return "—" if cost is None else f"{cost['full']:.2f}, benign {cost['expected']:.2f}"
+
+
 def classes_table(report: Mapping[str, Any]) -> Table:
-    """One line per predicted class, with every detector's threshold and false-positive rate."""
+    """One line per predicted class, with every detector's threshold, false-positive rate and saturation."""
     parts = report["detectors"]
-    table = Table("predicted class", "images", *[f"{p['detector']}: threshold, FPR" for p in parts])
+    headings = [f"{part['detector']}: threshold, FPR, saturated" for part in parts]
+    table = Table("predicted class", "images", *headings)
     for rows in zip(*[part["classes"] for part in parts], strict=True):
-        cells = [f"{_number(row['threshold'])}, {_number(row['achieved_fpr'], '{:.1%}')}" for row in rows]
-        table.add_row(str(rows[0]["label"]), str(rows[0]["images"]), *cells)
+        cells = [
+            ", ".join(
+                (_number(r["threshold"]), *(_number(r[n], "{:.1%}") for n in ("achieved_fpr", "saturation")))
+            )
+            for r in rows
+        ]
+        table.add_row(_class(rows[0]), str(rows[0]["images"]), *cells)
+    return table
+
+
+def _class(row: Mapping[str, Any]) -> str:
+    label, name = str(row["label"]), row.get("name")
+    return f"{label} {escape(name)}" if name and name != label else label
+
+
+def calibrations_table(history: Mapping[str, Any]) -> Table:
+    """One line per calibration; the one that is enforced is marked."""
+    table = Table("calibration", "made", "of", "budget", "images", "")
+    for each in history["calibrations"]:
+        model = f"{each['model']['name']} {each['model']['version']} ({each['model']['digest'][:12]})"
+        table.add_row(
+            each["id"], each["created_at"], escape(model), f"{each['alpha']:.2%}", str(each["images"]),
+            "[green]enforced" if each["active"] else "",
+        )  # fmt: skip
+    return table
+
+
+def comparison_table(found: Mapping[str, Any]) -> Table:
+    """What two calibrations have of each; a threshold per label is left to the JSON."""
+    a, b = found["a"], found["b"]
+    table = Table("", escape(a["id"]), escape(b["id"]))
+    for name, shape in (("alpha", "{:.2%}"), ("images", "{}"), ("benign_accuracy", "{:.2%}")):
+        table.add_row(name.replace("_", " "), _number(a[name], shape), _number(b[name], shape))
+    table.add_row("can be enforced here", *("yes" if side["fits"] else "no" for side in (a, b)))
+    for each in found["detectors"]:
+        for name, shape in (("achieved_fpr", "{:.2%}"), ("k", "{}"), ("power", "{}")):
+            sides = [(each[side] or {}).get(name) for side in ("a", "b")]
+            if sides != [None, None]:
+                words = name.replace("_", " ").replace("fpr", "FPR")
+                table.add_row(f"{each['detector']}: {words}", *(escape(_number(v, shape)) for v in sides))
     return table
 
 

@@ -1,6 +1,7 @@
 """The one thread that owns the device, so that blocking work never holds up the event loop."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -16,6 +17,7 @@ class Worker:
 
     def __init__(self, name: str = "device") -> None:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._began: float | None = None  # when the call under way began
 
     async def run(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Await `function(*args, **kwargs)`, run on the thread. Whatever it raises is raised here.
@@ -23,8 +25,20 @@ class Worker:
         A caller cancelled before its turn takes its function out of the line; once started it runs to
         its end, unheard.
         """
-        future = self._executor.submit(function, *args, **kwargs)
-        return await asyncio.wrap_future(future)
+
+        def timed() -> R:
+            self._began = time.monotonic()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._began = None
+
+        return await asyncio.wrap_future(self._executor.submit(timed))
+
+    def busy_for(self) -> float:
+        """Seconds that the call under way has taken so far; 0 between calls."""
+        began = self._began  # read once: the thread may end the call meanwhile
+        return 0.0 if began is None else time.monotonic() - began
 
     def close(self) -> None:
         """Finish what was given, then end the thread. Blocks."""

@@ -38,7 +38,7 @@ class DeepCopies:
         self.network, self.omega, self.counts, self.order = network, omega, tuple(counts), order
 
     @torch.inference_mode()
-    def base(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def base(self, images: Tensor, first: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
         logits: Tensor = self.network(images)
         return logits.float(), images
 
@@ -70,7 +70,7 @@ class Stacked:
         self._run = vmap(one, in_dims=(0, 0, None))
 
     @torch.inference_mode()
-    def base(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def base(self, images: Tensor, first: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
         logits: Tensor = self._run(self.parameters, self.buffers, images).float()  # (n + 1, B, K)
         return logits[0], logits[1:]
 

@@ -1,6 +1,5 @@
 """Real traffic for a bundle: benign images, the same kind with its own trigger, and one in a hundred."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -9,8 +8,9 @@ from torch.nn import functional as F
 
 import models
 from bench.recipes import Recipe
-from lab.attacks import ATTACKS, Attack
+from lab.attacks import Attack
 from lab.data import ImageSet, LabError, open_images
+from lab.record import load_attack, read_settings
 from models.bundle import read_spec
 
 __all__ = ["DEMO_BUNDLE", "DEMO_DATA", "KINDS", "bundle_recipe", "open_traffic"]
@@ -31,8 +31,8 @@ def bundle_recipe(bundle: Path) -> Recipe:
 def open_traffic(recipe: Recipe, data: str, calibration: int, pool: int) -> dict[str, Tensor]:
     """`calibration` (m, C, H, W) and a pool for each of KINDS, all disjoint, float32 in [0, 1].
 
-    The trigger is the one that `training.json` of the bundle names, on images of other classes than the
-    target; without it there is only benign traffic. `pool` is a multiple of 100. Raises `LabError`.
+    The trigger is the one that `training.json` of the bundle names, on images that it
+    attacks; without it there is only benign traffic. `pool` is a multiple of 100. Raises `LabError`.
     """
     images = open_images(data, "test", recipe.channels)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SEED))
@@ -53,19 +53,16 @@ def open_traffic(recipe: Recipe, data: str, calibration: int, pool: int) -> dict
 
 def _backdoor(bundle: Path) -> tuple[Attack, int] | None:
     try:
-        settings = json.loads((bundle / "training.json").read_text(encoding="utf-8"))["settings"]
-    except (OSError, ValueError, KeyError):
+        return load_attack(bundle), read_settings(bundle).target
+    except LabError:
         return None
-    if settings.get("attack") not in ATTACKS:
-        return None
-    return ATTACKS[settings["attack"]](), int(settings["target"])
 
 
 def _poisoned(images: ImageSet, attack: Attack, target: int, count: int) -> Tensor:
-    others = images.images[images.labels != target]
-    if len(others) == 0:
-        raise LabError("the data has no images of other classes than the target label")
-    return attack.apply(others[:count])
+    victims = images.images[attack.victims(images.labels, target)]
+    if len(victims) == 0:
+        raise LabError("the data has no images that the attack is meant for")
+    return attack.apply(victims[:count])
 
 
 def _pixels(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -37,8 +37,9 @@ class Amplified(Protocol):
         """How it is computed, for people: `fork`, or `copies` and why."""
         ...
 
-    def base(self, images: Tensor) -> tuple[Tensor, Any]:
-        """(B, C, H, W) → the plain logits (B, K) and what `variants` needs to go on from there."""
+    def base(self, images: Tensor, first: Sequence[int] = ()) -> tuple[Tensor, Any]:
+        """(B, C, H, W) → the plain logits (B, K) and what `variants` needs to go on from there. An engine
+        that gains by it runs the variants numbered `first` along; asking for them then costs nothing."""
         ...
 
     def variants(self, forks: Any, which: Sequence[int], rows: Tensor | None = None) -> Tensor:
@@ -155,7 +156,7 @@ class Copies:
         self.copies = [amplify(network, order[-count:], omega) for count in counts]
 
     @torch.inference_mode()
-    def base(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def base(self, images: Tensor, first: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
         check_images(images, self.network)
         logits: Tensor = self.network(images)
         return logits.float(), images

@@ -98,11 +98,12 @@ class Terms:
     """The terms of one bounded mean, filled in as they are evaluated.
 
     `values` (B, n) float32 in [0, 1]; `known` (B, n) bool. Two scores over the same terms (SPC and
-    NSPC) share one `Terms`, so that nothing is computed twice for one image.
+    NSPC) share one `Terms`, so that nothing is computed twice for one image. `begun`: some are known.
     """
 
     values: Tensor
     known: Tensor
+    begun: bool = False
 
     @classmethod
     def unknown(cls, rows: int, count: int, device: torch.device) -> "Terms":

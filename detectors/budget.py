@@ -5,20 +5,20 @@ the detectors that can reject anything at all; one that is saturated on this mod
 spends nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from detectors.base import CalibrationError, Detector
 from detectors.calibration import BenignSample, Conditioning, DetectorCalibration, calibrate
 from detectors.conformal import Ties, images_needed
 from detectors.report import blind_labels
 
-__all__ = ["Calibrate", "split_budget"]
+__all__ = ["Calibrate", "share_budget"]
 
 Calibrate = Callable[[Detector, BenignSample, float, Conditioning, Ties, float], DetectorCalibration]
 """The arguments of `detectors.calibration.calibrate`, in its order."""
 
 
-def split_budget(
+def share_budget(
     detectors: Sequence[Detector],
     sample: BenignSample,
     alpha: float,
@@ -26,8 +26,8 @@ def split_budget(
     ties: Ties = "conservative",
     contamination: float = 0.0,
     calibrate: Calibrate = calibrate,
-) -> tuple[DetectorCalibration, ...]:
-    """Calibrate all `detectors` so that together they reject at most a share `alpha` of benign images.
+) -> Mapping[str, DetectorCalibration]:
+    """Calibrate `detectors` by name so that together they reject at most a share `alpha` of benign images.
 
     Ties of a detector that is saturated for every label stay conservative: randomised, they would spend
     its share on rejections by lot. Raises `CalibrationError`.
@@ -46,7 +46,7 @@ def split_budget(
     if len(able) < len(detectors) or ties == "randomised":
         for detector in able:
             parts[detector.name] = calibrate(detector, sample, alpha / len(able), by, ties, contamination)
-    return tuple(parts.values())
+    return parts
 
 
 def _saturated(detector: Detector, part: DetectorCalibration) -> bool:

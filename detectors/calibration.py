@@ -7,13 +7,13 @@ it up for the others. The numbers themselves are in `detectors.conformal`.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from detectors.base import CalibrationError, Detector, Fit, Floats, Integers, Stages
+from detectors.base import CalibrationError, Detector, Fit, Floats, InputError, Integers, Stages
 from detectors.conformal import (
     Ties,
     conformal_threshold,
@@ -21,9 +21,10 @@ from detectors.conformal import (
     p_values,
     smallest_alpha,
     tie_probability,
-    trimmed,
+    without_highest,
 )
 from detectors.grouping import Group, group_by_label
+from detectors.references import References
 
 __all__ = [
     "BenignSample",
@@ -32,6 +33,7 @@ __all__ = [
     "Group",
     "Ties",
     "calibrate",
+    "calibration_scores",
     "conformal_threshold",
     "cross_scores",
     "group_by_label",
@@ -50,26 +52,34 @@ CONCENTRATION_STEPS = 2
 @dataclass(frozen=True)
 class BenignSample:
     """What was measured of m benign images: `predicted` (m,), `labels` (m,) or None, and the evidence
-    (m, F) of every detector by name."""
+    (m, F) of every detector by name. `references` are other images, with which these were compared."""
 
     predicted: Integers
     labels: Integers | None
     evidence: Mapping[str, Floats]
+    references: References = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.predicted)
 
+    def take(self, rows: npt.NDArray[Any]) -> "BenignSample":
+        """The images at `rows`, a mask or positions."""
+        labels = None if self.labels is None else self.labels[rows]
+        evidence = {name: values[rows] for name, values in self.evidence.items()}
+        return BenignSample(self.predicted[rows], labels, evidence, self.references)
+
     @classmethod
     def join(cls, parts: Sequence["BenignSample"], labels: Integers | None) -> "BenignSample":
-        """The batches of one sample put together, with the true labels (m,) where they are known."""
-        evidence = {name: np.concatenate([p.evidence[name] for p in parts]) for name in parts[0].evidence}
-        return cls(np.concatenate([part.predicted for part in parts]), labels, evidence)
+        """The batches of one sample put together, with the true labels (m,) where they are known.
 
-    def take(self, index: npt.NDArray[Any]) -> "BenignSample":
-        """The images at `index`, int64 positions or a mask."""
-        labels = None if self.labels is None else self.labels[index]
-        evidence = {name: values[index] for name, values in self.evidence.items()}
-        return BenignSample(self.predicted[index], labels, evidence)
+        Raises `InputError` where they were compared with different references: their evidence differs.
+        """
+        references = parts[0].references
+        if any(part.references != references for part in parts):
+            raise InputError("batches compared with different references are no one sample")
+        evidence = {name: np.concatenate([p.evidence[name] for p in parts]) for name in parts[0].evidence}
+        predicted = np.concatenate([part.predicted for part in parts])
+        return cls(predicted, labels, evidence, references)
 
 
 def robust_fit(
@@ -106,6 +116,19 @@ def cross_scores(
     return scores
 
 
+def calibration_scores(
+    detector: Detector, sample: BenignSample, fit: Fit, contamination: float = 0.0
+) -> Floats:
+    """Scores (m,) that set thresholds: cross-fitted, or by `fit`, which will serve, where that is higher.
+
+    Cross-fitting alone scatters scores that are tied in service: NSPC has six levels, and every fold learns
+    their units anew. The threshold may then lie amid the scores of a level that is rejected as a whole.
+    """
+    served = detector.score(sample.evidence[detector.name], sample.predicted, fit)
+    scores: Floats = np.maximum(cross_scores(detector, sample, contamination), served)
+    return scores
+
+
 @dataclass(frozen=True)
 class DetectorCalibration:
     """One detector's part of a calibration; `alpha` is its share of the false-positive budget.
@@ -113,7 +136,7 @@ class DetectorCalibration:
     `groups` partition the predicted labels seen in the benign sample. `pooled` (m,), all sorted scores,
     serves for labels that were never seen, and for all of them where the calibration is marginal.
     Under randomised `ties` a share of the images whose score is the threshold exactly is suspicious too.
-    The highest scores of every group, a share `contamination`, are left out (`detectors.conformal.trimmed`).
+    The highest scores of every group, a share `contamination`, are left out.
     `stages` is the cheapest order of evaluation; it changes no verdict.
     """
 
@@ -175,17 +198,17 @@ def calibrate(
     ties: Ties = "conservative",
     contamination: float = 0.0,
 ) -> DetectorCalibration:
-    """Fit `detector` on all benign images, and calibrate it at budget `alpha` with cross-fitted scores.
+    """Fit `detector` on all benign images, and calibrate it at budget `alpha`.
 
     A share `contamination` in [0, 0.5) of each label's images may be poisoned: fit and thresholds withstand
-    it, at the price that `detectors.conformal.trimmed` states.
+    it, at the price that `detectors.conformal.without_highest` states.
 
     Raises `CalibrationError` where the images are too few for α, or a score is not a number.
     """
     _require_enough(sample, alpha, contamination)
     evidence = sample.evidence[detector.name]
     fit = robust_fit(detector, evidence, sample.predicted, sample.labels, contamination)
-    scores = cross_scores(detector, sample, contamination)
+    scores = calibration_scores(detector, sample, fit, contamination)
     part = with_thresholds(detector, fit, scores, sample, alpha, by, ties, contamination)
     limits = part.thresholds(int(sample.predicted.max()) + 1)[sample.predicted]
     return replace(part, stages=detector.plan(evidence, sample.predicted, fit, limits))
@@ -201,7 +224,7 @@ def with_thresholds(
     ties: Ties = "conservative",
     contamination: float = 0.0,
 ) -> DetectorCalibration:
-    """The calibration that cross-fitted `scores` (m,) of `sample` make at budget `alpha`, with stages still
+    """The calibration that `calibration_scores` (m,) of `sample` make at budget `alpha`, with stages still
     unplanned. Raises `CalibrationError`."""
     _require_enough(sample, alpha, contamination)
     if not np.isfinite(scores).all():
@@ -215,8 +238,8 @@ def with_thresholds(
         detector.settings(),
         fit,
         alpha,
-        tuple(Group(group.labels, trimmed(group.scores, contamination)) for group in groups),
-        trimmed(np.sort(scores), contamination),
+        tuple(Group(group.labels, without_highest(group.scores, contamination)) for group in groups),
+        without_highest(np.sort(scores), contamination),
         ties=ties,
         contamination=contamination,
     )

@@ -22,7 +22,7 @@ __all__ = [
     "rank_at",
     "smallest_alpha",
     "tie_probability",
-    "trimmed",
+    "without_highest",
 ]
 
 Ties = Literal["conservative", "randomised"]
@@ -35,11 +35,11 @@ def smallest_alpha(count: int) -> float:
 
 
 def images_needed(alpha: float, contamination: float = 0.0) -> int:
-    """The fewest benign scores that support the budget `alpha`: ⌈1/α⌉ − 1, after `trimmed`."""
+    """The fewest benign scores that support the budget `alpha`: ⌈1/α⌉ − 1, after `without_highest`."""
     return math.ceil((math.ceil(1 / alpha - ROUNDING) - 1) / (1 - contamination) - ROUNDING)
 
 
-def trimmed(scores: Floats, contamination: float) -> Floats:
+def without_highest(scores: Floats, contamination: float) -> Floats:
     """Sorted `scores` (m,) without the t = ⌈contamination · m⌉ highest: (m − t,).
 
     With n = m − t and r = ⌊α (n + 1)⌋ the threshold is then the (t + r)-th largest of all. Where at most t of

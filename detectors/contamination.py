@@ -12,11 +12,10 @@ with the target label, so they pile up under one predicted label. Two traces of 
   thins out.
 - *labels*, where true ones are given: a predicted label that is wrong much more often than any other.
 
-How sure: a bound on the probability of so many under one label, were it like the others (Feller, An
-Introduction to Probability Theory 1, 1968, VI.3), times the number of labels that were looked at.
+How sure: the probability of so many under one label, were it like the others (binomial), times the number
+of labels that were looked at.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -25,10 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.base import Floats, Integers
+from detectors.binomial import binomial_tail
 from detectors.calibration import BenignSample
 from detectors.profile import ledoit_wolf
 
-__all__ = ["Screening", "Strength", "Trace", "distances_from_others", "screen", "tail_bound"]
+__all__ = ["FOUND", "Screening", "Strength", "Trace", "distances_from_others", "screen"]
 
 Strength = Literal["unknown", "none", "weak", "strong"]
 
@@ -46,7 +46,7 @@ Elsewhere = Callable[[Floats, Floats], float]
 @dataclass(frozen=True)
 class Trace:
     """What one kind of trace shows: `images` of the `of` images predicted as `label` stand out, against a
-    share `elsewhere` under other labels; `p_value` bounds the chance of that on clean images."""
+    share `elsewhere` under other labels; `p_value` is the chance of that on clean images."""
 
     strength: Strength
     label: int | None = None
@@ -198,18 +198,7 @@ def _most_unusual(
             continue
         rest = np.arange(len(labels)) != number
         share = elsewhere(found[rest], counts[rest])
-        p_value = min(1.0, len(labels) * tail_bound(int(found[number]), int(counts[number]), share))
+        p_value = min(1.0, len(labels) * binomial_tail(int(found[number]), int(counts[number]), share))
         strength: Strength = "strong" if p_value <= STRONG else "weak" if p_value <= WEAK else "none"
         traces.append(Trace(strength, label, int(found[number]), int(counts[number]), share, p_value))
     return min(traces, key=lambda trace: trace.p_value)
-
-
-def tail_bound(hits: int, count: int, share: float) -> float:
-    """An upper bound of P(at least `hits` of `count`) where each has probability `share`; 1 where so many
-    are expected. The first term of the sum, and a geometric series for the others."""
-    if hits <= count * share or share >= 1:
-        return 1.0
-    ways = math.lgamma(count + 1) - math.lgamma(hits + 1) - math.lgamma(count - hits + 1)
-    first = math.exp(ways + hits * math.log(share) + (count - hits) * math.log1p(-share))
-    ratio = (count - hits) * share / ((hits + 1) * (1 - share))
-    return min(1.0, first / (1 - ratio))

@@ -6,6 +6,7 @@ monotone in every term even after rounding, and a bound can never contradict the
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -44,16 +45,22 @@ def bounded_mean(
 
     `stages` lists the term numbers that are evaluated together; between two stages the rows that are
     decided drop out, which costs one device-to-host synchronisation. `thresholds` (B,) float64; without
-    them everything is evaluated at once. The score is `to_score(mean of the terms)`.
+    them everything is evaluated at once, without any. The score is `to_score(mean of the terms)`.
     """
     if thresholds is None:
         stages = [[term for stage in stages for term in stage]]
     for stage in stages:
-        undecided = ~terms.known[:, list(stage)].all(1)
+        columns = _columns(tuple(stage), terms.values.device)
+        if thresholds is None and not terms.begun:
+            _fill(terms, stage, columns, None, evaluate)
+            continue
+        undecided = ~terms.known[:, columns].all(1)
         if thresholds is not None:
             lower, upper = _bounds(terms, to_score)
             undecided &= ~((lower > thresholds) | (upper <= thresholds))
-        _fill(terms, list(stage), undecided, evaluate)
+        rows = undecided.nonzero().squeeze(1)  # the one synchronisation of this stage
+        if len(rows):
+            _fill(terms, stage, columns, rows if len(rows) < len(undecided) else None, evaluate)
     lower, upper = _bounds(terms, to_score)
     exact = terms.known.all(1)
     if thresholds is None:
@@ -70,14 +77,18 @@ def _bounds(terms: Terms, to_score: Monotone) -> tuple[Tensor, Tensor]:
     return to_score(least), to_score(most)
 
 
-def _fill(terms: Terms, stage: list[int], wanted: Tensor, evaluate: Evaluate) -> None:
-    rows = wanted.nonzero().squeeze(1)
-    if len(rows) == 0:
-        return
-    if len(rows) == len(wanted):
-        terms.values[:, stage] = evaluate(stage, None).float()
-        terms.known[:, stage] = True
-        return
-    index = rows[:, None], torch.tensor(stage, device=rows.device)[None, :]
-    terms.values[index] = evaluate(stage, rows).float()
-    terms.known[index] = True
+def _fill(
+    terms: Terms, stage: Sequence[int], columns: Tensor, rows: Tensor | None, evaluate: Evaluate
+) -> None:
+    terms.begun = True
+    found = evaluate(stage, rows).float()
+    where = (slice(None), columns) if rows is None else (rows[:, None], columns)
+    terms.values[where] = found
+    # A tensor that is there already: a Python number would be copied to the device.
+    terms.known[where] = torch.ones_like(found, dtype=torch.bool)
+
+
+@lru_cache(maxsize=256)
+def _columns(stage: tuple[int, ...], device: torch.device) -> Tensor:
+    """The numbers of a stage's terms, on the device: made once, not copied there for every batch."""
+    return torch.tensor(stage, device=device)

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from detectors.amplification import Amplified, Copies, amplify, check_images
 from detectors.base import InputError, UnsupportedNetwork
+from detectors.compiling import WARM, packing
 from detectors.fork import Fork
 
 __all__ = ["TOLERANCE", "build_engine", "flops", "self_check"]
@@ -37,6 +38,7 @@ def build_engine(
     dtype: torch.dtype = torch.float32,
     channels_last: bool = False,
     fold: bool = False,
+    compile: bool = False,
 ) -> Amplified:
     """The fork engine where `network` can be traced and agrees with amplified copies on `example`; else
     `Copies`, in float32, with the reason in its `engine` and in the log.
@@ -51,9 +53,11 @@ def build_engine(
         return Copies(network, omega, counts, order)
     try:
         engine = Fork(
-            network, omega, counts, order, example, dtype=dtype, channels_last=channels_last, fold=fold
-        )
-        self_check(engine, network, order, example)
+            network, omega, counts, order, example,
+            dtype=dtype, channels_last=channels_last, fold=fold, compile=compile,
+        )  # fmt: skip
+        check = self_check if engine.compilation is None else _check_compiled
+        check(engine, network, order, example)
     except InputError:
         raise
     except Exception as error:  # a stranger's network: whatever goes wrong, `Copies` can still run it
@@ -64,10 +68,27 @@ def build_engine(
     return engine
 
 
+def _check_compiled(engine: Fork, network: nn.Module, order: Sequence[str], example: Tensor) -> None:
+    """Compile everything, so that no request waits for it, and check that. What is wrong when compiled may
+    still be right when run eagerly: then the segments are, and are checked as such."""
+    assert engine.compilation is not None
+    try:
+        with packing(example.device):
+            for batch in WARM:
+                engine.base(example[:1].expand(batch, *example.shape[1:]))
+            self_check(engine, network, order, example)
+    except UnsupportedNetwork as error:
+        if engine.compilation.why is not None:
+            raise
+        engine.compilation.give_up(str(error))
+        self_check(engine, network, order, example)
+
+
 @torch.inference_mode()
 def self_check(engine: Fork, network: nn.Module, order: Sequence[str], example: Tensor) -> None:
     """Compare every variant of `engine` with an amplified deep copy of `network` on `example`: all rows,
-    some rows in another order, and one image alone. At most one copy is alive at a time.
+    some rows in another order, one image alone, and that run along with the base. At most one copy is
+    alive at a time.
 
     A difference is measured against the largest logit, see `TOLERANCE`.
 
@@ -89,6 +110,7 @@ def _compare_all(engine: Fork, network: nn.Module, order: Sequence[str], images:
     some = torch.arange(len(images) - 1, -1, -2, device=images.device)
     logits, forks = engine.base(images)
     single_logits, single = engine.base(images[:1])
+    along = engine.base(images[:1], range(len(engine.counts)))[1]
     plain, tolerance = _expected(network, images)
     _compare(logits, plain, tolerance, "base")
     _compare(single_logits, network(images[:1]), tolerance, "base, one image")
@@ -107,6 +129,7 @@ def _compare_all(engine: Fork, network: nn.Module, order: Sequence[str], images:
         _compare(together[number], expected, tolerance, name)
         _compare(engine.variants(forks, [number], some)[0], expected[some], tolerance, f"{name}, some rows")
         _compare(engine.variants(single, [number])[0], alone, tolerance, f"{name}, one image")
+        _compare(engine.variants(along, [number])[0], alone, tolerance, f"{name}, run along")
 
 
 def _expected(network: nn.Module, images: Tensor) -> tuple[Tensor, float]:

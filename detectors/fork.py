@@ -7,9 +7,9 @@ started run as one batch. No weight is copied and no prefix is computed twice.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from detectors.amplification import check_counts, check_images, check_network
 from detectors.base import InputError
+from detectors.buckets import bucket, pad_images, pad_rows
+from detectors.compiling import Compilation
 from detectors.folding import fold_batch_norms
 from detectors.segments import Point, amplification_levels, build_segment, live_values
 from detectors.tracing import Trace, trace
@@ -24,14 +26,19 @@ from detectors.tracing import Trace, trace
 __all__ = ["Fork", "Forks"]
 
 REDUCED = (torch.bfloat16, torch.float16)
+ROWS_ALONG = 32
+"""Variants run along with the base up to so many rows in all. One pass then took 0.8 times as long as two
+(ResNet-18, one image, n = 5); from 96 rows on it took longer, as the rows outgrow the caches."""
 
 
 @dataclass(frozen=True)
 class Forks:
-    """What one base pass saved: the images, and the live values at every fork point, first to last."""
+    """What one base pass saved: the images, the live values at every fork point, first to last (none where
+    no variant is left to start), and the logits (B, K) of the variants that ran along, by number."""
 
     images: Tensor
     points: tuple[tuple[Tensor, ...], ...]
+    known: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 class Fork:
@@ -48,6 +55,8 @@ class Fork:
         dtype: torch.dtype = torch.float32,
         channels_last: bool = False,
         fold: bool = False,
+        compile: bool = False,
+        bucketed: bool | None = None,
     ) -> None:
         """`network` in eval mode on one device; `order` as `batch_norm_order` gives it; `counts` in any
         order, repetitions allowed; `example` (B ≥ 1, C, H, W) fixes C, H and W.
@@ -55,7 +64,9 @@ class Fork:
         `dtype` bfloat16 or float16 runs under autocast; images whose logits overflow there are computed
         again in float32. `channels_last` changes the strides of the network's own weights (not their
         values); `fold` folds BatchNorm into convolutions, which holds a second set of their weights.
-        Raises `InputError`, and `UnsupportedNetwork` where the network cannot be traced.
+        `compile` hands the segments to torch.compile at their first call (another set of weights on a CPU),
+        and runs them eagerly where that fails; `bucketed` pads batches to few sizes, by default where
+        each size is compiled. Raises `InputError`, and `UnsupportedNetwork` where it cannot be traced.
         """
         check_network(network)
         check_counts(omega, counts, len(order))
@@ -68,6 +79,8 @@ class Fork:
         self.omega = float(omega)
         self.network = network
         self.dtype = dtype
+        self.compilation = Compilation(self.omega, example.device) if compile else None
+        self.bucketed = compile and example.device.type == "cuda" if bucketed is None else bucketed
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         self.shape = tuple(example.shape[1:])
         if channels_last:
@@ -75,10 +88,17 @@ class Fork:
         traced = trace(network, example.contiguous(memory_format=self.format))
         folded = fold_batch_norms(traced) if fold else 0
         self.classes = int(traced.logits.meta["val"].shape[1])
-        extras = [str(dtype).removeprefix("torch.")] * (dtype in REDUCED)
-        extras += ["channels_last"] * channels_last + [f"{folded} layers folded"] * fold
-        self.engine = f"fork ({', '.join(extras)})" if extras else "fork"
+        self._told = [str(dtype).removeprefix("torch.")] * (dtype in REDUCED)
+        self._told += ["channels_last"] * channels_last + [f"{folded} layers folded"] * fold
         self._cut(traced, order)
+
+    @property
+    def engine(self) -> str:
+        told = list(self._told)
+        if self.compilation is not None:
+            why = self.compilation.why
+            told.append("compiled" if why is None else f"eager, as torch.compile failed: {why}")
+        return f"fork ({', '.join(told)})" if told else "fork"
 
     def _cut(self, traced: Trace, order: Sequence[str]) -> None:
         """Cut the graph at each variant's first amplified layer.
@@ -101,29 +121,50 @@ class Fork:
         edges = [0, *(cut + 1 for cut in cuts), len(nodes)]
         inputs = [(traced.images,), *(point.live for point in self._points)]
         outputs = [*(point.live for point in self._points), (traced.logits,)]
-        self._segments = [
+        segments = [
             build_segment(traced, nodes[first:last], inputs[part], outputs[part], levels, self.omega)
             for part, (first, last) in enumerate(itertools.pairwise(edges))
         ]
+        compiled = self.compilation
+        self._segments: list[nn.Module] = [compiled(part) if compiled else part for part in segments]
 
     @torch.inference_mode()
-    def base(self, images: Tensor) -> tuple[Tensor, Forks]:
-        """(B, C, H, W) of the example's C, H, W → plain logits (B, K) float32, and the fork points."""
+    def base(self, images: Tensor, first: Sequence[int] = ()) -> tuple[Tensor, Forks]:
+        """(B, C, H, W) of the example's C, H, W → plain logits (B, K) float32, and the fork points.
+
+        Of few images the variants numbered `first` run in the same pass: a layer then meets the rows of all
+        of them as one batch and reads its weights once, which is most of what so few rows cost.
+        """
         check_images(images, self.network)
         if tuple(images.shape[1:]) != self.shape:
             raise InputError(f"this engine takes images of shape {self.shape}, not {tuple(images.shape[1:])}")
+        if len(images) * (1 + len(first)) > ROWS_ALONG:
+            first = ()
         with self._arithmetic(images.device):
-            logits, forks = self._base(images)
+            logits, forks = self._base(images, first)
         if self.dtype in REDUCED:
-            rows = _overflowing(logits[None])
-            if rows is not None:
-                logits = logits.index_copy(0, rows, self._base(images[rows])[0])
+            bad = _overflowing(torch.stack([logits, *forks.known.values()]))
+            if bad is not None:
+                exact, again = self._base(images[bad], first)
+                logits = logits.index_copy(0, bad, exact)
+                known = {n: old.index_copy(0, bad, again.known[n]) for n, old in forks.known.items()}
+                forks = replace(forks, known=known)
         return logits, forks
 
     @torch.inference_mode()
     def variants(self, forks: Forks, which: Sequence[int], rows: Tensor | None = None) -> Tensor:
         """Logits (len(which), R, K) float32 of the variants numbered `which` (≥ 1 of them, any order)
         for the images numbered `rows` (R,) int64 on the images' device, or for all."""
+        missing = [number for number in dict.fromkeys(which) if number not in forks.known]
+        if len(missing) == len(which):
+            return self._checked(forks, missing, rows)
+        found = {n: known if rows is None else known[rows] for n, known in forks.known.items() if n in which}
+        if missing:
+            found |= dict(zip(missing, self._checked(forks, missing, rows), strict=True))
+        return torch.stack([found[number] for number in which])
+
+    def _checked(self, forks: Forks, which: Sequence[int], rows: Tensor | None) -> Tensor:
+        """As `_variants`, in the arithmetic asked for; rows that overflow in it are run in float32."""
         with self._arithmetic(forks.images.device):
             logits = self._variants(forks, which, rows)
         if self.dtype in REDUCED:
@@ -136,57 +177,75 @@ class Fork:
     def _arithmetic(self, device: torch.device) -> AbstractContextManager[Any]:
         return torch.autocast(device.type, self.dtype) if self.dtype in REDUCED else nullcontext()
 
-    def _base(self, images: Tensor) -> tuple[Tensor, Forks]:
-        nothing = [0] * (len(self.counts) + 1)
-        values: tuple[Tensor, ...] = (images.contiguous(memory_format=self.format),)
-        points = []
-        for segment in self._segments[:-1]:
-            values = segment(len(images), nothing, *values)
-            points.append(values)
-        (logits,) = self._segments[-1](len(images), nothing, *values)
-        return logits.float(), Forks(images, tuple(points))
+    def _base(self, images: Tensor, first: Sequence[int] = ()) -> tuple[Tensor, Forks]:
+        """Rows of variants that have started come first, deepest variant first, and the plain rows last."""
+        ranks = sorted({self._rank[number] for number in first})
+        waiting = {start for rank, start in enumerate(self._start) if rank not in ranks}
+        padded = pad_images(images) if self.bucketed else images
+        count, joined = len(padded), 0
+        values: tuple[Tensor, ...] = (padded.contiguous(memory_format=self.format),)
+        points: list[tuple[Tensor, ...]] = []
+        for number, point in enumerate(self._points):
+            values = self._run(number, ranks[:joined], count, 1, values)
+            started, plain = point.split(values, joined * count)
+            points.append(plain if number in waiting else ())
+            joining = sum(self._start[rank] == number for rank in ranks)
+            if joining:
+                values = self._join(point, started, plain, joining, plain)
+                joined += joining
+        (logits,) = self._run(len(self._points), ranks, count, 1, values)
+        parts = logits.float().view(-1, count, self.classes)[:, : len(images)]
+        numbers = {rank: number for number, rank in self._rank.items()}
+        known = {numbers[rank]: part for rank, part in zip(ranks, parts, strict=False)}
+        return parts[-1], Forks(images, tuple(points), known)
 
     def _variants(self, forks: Forks, which: Sequence[int], rows: Tensor | None) -> Tensor:
         count = len(forks.images) if rows is None else len(rows)
+        index = pad_rows(rows) if self.bucketed and rows is not None else rows
         ranks = sorted(self._rank[number] for number in which)
+        size = bucket(count) if self.bucketed else count
         joined = 0
         values: tuple[Tensor, ...] = ()
         for number in range(self._start[ranks[0]], len(self._points)):
             joining = sum(self._start[rank] == number for rank in ranks)
             if joining:
-                values = self._join(values, forks.points[number], self._points[number], rows, joining)
+                point = self._points[number]
+                values = self._join(point, values, point.take(forks.points[number], index), joining)
                 joined += joining
-            # amplified[level]: the leading rows, those of the variants of rank < level.
-            amplified = [
-                count * sum(rank < level for rank in ranks[:joined]) for level in range(len(self.counts) + 1)
-            ]
-            values = self._segments[number + 1](count * joined, amplified, *values)
-        parts = values[0].float().reshape(len(ranks), count, self.classes)
+            values = self._run(number + 1, ranks[:joined], size, 0, values)
+        parts = values[0].float().view(-1, size, self.classes)[:, :count]
         places = [ranks.index(self._rank[number]) for number in which]
         return (
             parts if places == list(range(len(places))) else torch.stack([parts[place] for place in places])
         )
 
+    def _run(
+        self, number: int, ranks: Sequence[int], count: int, plain: int, values: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """Segment `number`: `count` rows for each variant of `ranks`, then as many for `plain` plain ones."""
+        # amplified[level]: the leading rows, those of the variants of rank < level.
+        amplified = [count * sum(rank < level for rank in ranks) for level in range(len(self.counts) + 1)]
+        out: tuple[Tensor, ...] = self._segments[number]((len(ranks) + plain) * count, amplified, *values)
+        return out
+
     def _join(
         self,
-        values: tuple[Tensor, ...],
-        saved: tuple[Tensor, ...],
         point: Point,
-        rows: Tensor | None,
+        started: tuple[Tensor, ...],
+        fresh: tuple[Tensor, ...],
         joining: int,
+        plain: tuple[Tensor, ...] = (),
     ) -> tuple[Tensor, ...]:
-        """`values` with the rows of `joining` variants that start at `point` appended to each."""
+        """Rows of the variants that have `started`, then of `joining` ones that start here from `fresh`
+        rows, then the `plain` rows where the base runs along."""
         result = []
-        for place, (value, shared) in enumerate(zip(saved, point.shared, strict=True)):
+        for place, shared in enumerate(point.shared):
             if shared:
-                result.append(value)
+                result.append(fresh[place])
                 continue
-            # x[rows], not index_select, which forgets channels_last.
-            fresh = value if rows is None else value[rows]
-            if place == 0:
-                fresh = fresh * self.omega
-            parts = [*values[place : place + 1], *[fresh] * joining]
-            result.append(torch.cat(parts) if len(parts) > 1 else fresh)
+            new = fresh[place] * self.omega if place == 0 else fresh[place]
+            parts = [*started[place : place + 1], *[new] * joining, *plain[place : place + 1]]
+            result.append(torch.cat(parts) if len(parts) > 1 else new)
         return tuple(result)
 
 

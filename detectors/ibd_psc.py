@@ -28,9 +28,10 @@ from detectors.base import (
     Scores,
     Stages,
 )
+from detectors.behaviour import Cost, collapse, sink_class
 from detectors.early_exit import bounded_mean, mean_of
 from detectors.engine import build_engine, flops
-from detectors.stages import cheapest_stages
+from detectors.stages import cheapest_stages, expected_cost
 
 __all__ = ["PAPER_THRESHOLD", "IbdPsc", "IbdPscScorer", "choose_k", "sink_class"]
 
@@ -60,13 +61,6 @@ def choose_k(error_rates: Sequence[float], n: int, xi: float) -> tuple[int, str 
             f"k lowered from {exceeding[0]} to {last}: the network has {layers} BatchNorm layers and n = {n}",
         )
     return exceeding[0], None
-
-
-def sink_class(answers: Floats) -> tuple[int, float]:
-    """The label that most of `answers` (m,) name, and their share: what benign predictions collapse into."""
-    labels, counts = np.unique(answers, return_counts=True)
-    most = int(counts.argmax())
-    return int(labels[most]), float(counts[most] / len(answers))
 
 
 class IbdPsc:
@@ -108,6 +102,7 @@ class IbdPsc:
         self.n = min(n, len(self.order))
         self._example = example
         self._every: Amplified | None = None
+        self._costs: Floats | None = None
 
     def settings(self) -> dict[str, Any]:
         return {"omega": self.omega, "n": self.n, "xi": self.xi, "precision": self.precision}
@@ -143,17 +138,45 @@ class IbdPsc:
         }
 
     def score(self, evidence: Floats, predicted: Integers, fit: Fit) -> Floats:
-        first = int(fit["k"]) - 1
-        psc: Floats = mean_of(torch.from_numpy(evidence[:, first : first + int(fit["n"])])).numpy()
+        psc: Floats = mean_of(torch.from_numpy(evidence[:, self._chosen(fit)])).numpy()
         return psc
 
     def plan(self, evidence: Floats, predicted: Integers, fit: Fit, thresholds: Floats) -> Stages:
-        chosen = slice(int(fit["k"]) - 1, int(fit["k"]) - 1 + int(fit["n"]))
-        costs = np.ones(len(self.order))
-        if self._every is not None:
+        chosen = self._chosen(fit)
+        return cheapest_stages(evidence[:, chosen], thresholds, self._passes()[chosen])
+
+    def cost(
+        self, evidence: Floats, predicted: Integers, fit: Fit, thresholds: Floats, stages: Stages
+    ) -> Cost:
+        chosen = self._chosen(fit)
+        costs = self._passes()[chosen]
+        expected = expected_cost(stages, evidence[:, chosen], thresholds, costs, per_stage=0)
+        return Cost(float(costs.sum()), expected)
+
+    def describe(self, evidence: Floats, predicted: Integers, fit: Fit) -> dict[str, Any]:
+        """Collapse and benign confidence F_i(x)[ŷ] by the number i of amplified layers, all of 1..L."""
+        layers = len(self.order)
+        confidence = np.quantile(evidence[:, :layers], (0.05, 0.5, 0.95), axis=0).T
+        return {
+            "collapse": [
+                collapse("amplification", i + 1, evidence[:, layers + i], predicted) for i in range(layers)
+            ],
+            "confidence": [
+                {"layers": i, "q05": low, "median": median, "q95": high}
+                for i, (low, median, high) in enumerate(confidence.tolist(), start=1)
+            ],
+        }
+
+    def _chosen(self, fit: Fit) -> slice:
+        """The columns of the evidence that hold the confidences of k..k+n−1."""
+        return slice(int(fit["k"]) - 1, int(fit["k"]) - 1 + int(fit["n"]))
+
+    def _passes(self) -> Floats:
+        """(L,) what each variant costs from its fork on, in forward passes; 1 each until counted."""
+        if self._costs is None and self._every is not None:
             counted = flops(self._every, self._example[:1])
-            costs = np.array(counted["variants"]) / counted["base"]
-        return cheapest_stages(evidence[:, chosen], thresholds, costs[chosen])
+            self._costs = np.array(counted["variants"]) / counted["base"]
+        return np.ones(len(self.order)) if self._costs is None else self._costs
 
     def scorer(self, fit: Fit, stages: Stages | None = None) -> "IbdPscScorer":
         """Without `stages` the deepest amplification goes first: it settles most benign images."""
@@ -183,10 +206,15 @@ class IbdPscScorer:
 
     def __init__(self, amplified: Amplified, stages: Stages) -> None:
         self.amplified, self.stages = amplified, stages
-        self.engine = amplified.engine
+
+    @property
+    def engine(self) -> str:
+        return self.amplified.engine
 
     def base(self, images: Tensor) -> BasePass | None:
-        logits, forks = self.amplified.base(images)
+        """The base pass; the engine may run the first stage along, which every image needs but those that
+        a threshold of 1 clears beforehand."""
+        logits, forks = self.amplified.base(images, list(self.stages[0]))
         return BasePass.of(images, logits, forks)
 
     def score(self, base: BasePass, thresholds: Tensor | None = None) -> Scores:

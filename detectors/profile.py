@@ -30,6 +30,7 @@ from detectors.base import (
     Scores,
     Stages,
 )
+from detectors.behaviour import Cost
 from detectors.probes import PROBES, Probe
 
 __all__ = ["Profile", "ProfileScorer", "ledoit_wolf", "log_odds"]
@@ -110,6 +111,13 @@ class Profile:
 
     def plan(self, evidence: Floats, predicted: Integers, fit: Fit, thresholds: Floats) -> Stages:
         return [list(range(len(self.probes)))]
+
+    def cost(
+        self, evidence: Floats, predicted: Integers, fit: Fit, thresholds: Floats, stages: Stages
+    ) -> Cost:
+        """A distance is known only when all its parts are: there is no early exit."""
+        passes = float(len(self.probes))
+        return Cost(passes, passes)
 
     def scorer(self, fit: Fit, stages: Stages | None = None) -> "ProfileScorer":
         return ProfileScorer(self, np.array(fit["means"]), np.array(fit["whitening"]))

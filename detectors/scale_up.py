@@ -8,7 +8,7 @@ Scaling happens in pixel space, before the classifier's own normalisation. Needs
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,9 @@ from detectors.base import (
     Scores,
     Stages,
 )
+from detectors.behaviour import Cost, collapse
 from detectors.early_exit import bounded_mean, mean_of
-from detectors.stages import cheapest_stages
+from detectors.stages import cheapest_stages, expected_cost
 
 __all__ = ["PAPER_SCALES", "PAPER_THRESHOLD", "ScaleUp", "ScaleUpScorer", "scaled_copies"]
 
@@ -41,6 +42,12 @@ PRIOR_WEIGHT = 10.0  # the pooled statistics count as this many images of every 
 def scaled_copies(images: Tensor, scales: Sequence[float]) -> Tensor:
     """clip(s · x, 0, 1) for every scale: (B, C, H, W) in [0, 1] → (len(scales) · B, C, H, W)."""
     return torch.cat([(images * scale).clamp(0, 1) for scale in scales])
+
+
+def agrees(logits: Tensor, labels: Tensor) -> Tensor:
+    """(R, n): 1 where `logits` (n, R, K) keep the label (R,). An answer that is not a number counts as
+    agreement, the suspicious side: it must clear nobody."""
+    return ((logits.argmax(2) == labels) | logits.isnan().any(2)).T.float()
 
 
 def shrunken_statistics(scores: Floats, predicted: Integers, classes: int) -> tuple[Floats, Floats]:
@@ -78,18 +85,26 @@ class ScaleUp:
         return {"scales": list(self.scales)}
 
     def measure(self, images: Tensor) -> Tensor:
-        """Evidence (B, |S|): 1 where the prediction survived the scale, else 0."""
+        """Evidence (B, 2|S|): 1 where the prediction survived the scale, else 0; then the labels under it."""
         base = BasePass.of(images, self.classifier.logits(images))
-        return self.agreement(base, range(len(self.scales)), None)
+        logits = self._answers(base.images, range(len(self.scales)))
+        return torch.cat([agrees(logits, base.labels), logits.argmax(2).T.float()], dim=1)
 
     def agreement(self, base: BasePass, which: Sequence[int], rows: Tensor | None) -> Tensor:
         """(R, len(which)): 1 where the image keeps its label under the scale. One batch for all."""
         images = base.images if rows is None else base.images[rows]
         labels = base.labels if rows is None else base.labels[rows]
+        return agrees(self._answers(images, which), labels)
+
+    def _answers(self, images: Tensor, which: Sequence[int]) -> Tensor:
+        """Logits (len(which), R, K) of `images` (R, C, H, W) under the scales numbered `which`."""
         logits = self.classifier.logits(scaled_copies(images, [self.scales[number] for number in which]))
-        # An answer that is not a number counts as agreement, the suspicious side: it must clear nobody.
-        agrees = (logits.argmax(1) == labels.repeat(len(which))) | logits.isnan().any(1)
-        return agrees.view(len(which), -1).T.float()
+        return logits.view(len(which), len(images), -1)
+
+    def _mean(self, evidence: Floats) -> Floats:
+        """SPC (m,) from evidence whose first |S| columns are agreements."""
+        spc: Floats = mean_of(torch.from_numpy(evidence[:, : len(self.scales)])).numpy()
+        return spc
 
     def fit(self, evidence: Floats, predicted: Integers, labels: Integers | None) -> Fit:
         """The per-class statistics of benign SPC, which NSPC uses; SPC itself learns nothing."""
@@ -97,8 +112,7 @@ class ScaleUp:
             return {}
         if len(evidence) == 0:
             raise CalibrationError("NSPC needs benign images")
-        spc = mean_of(torch.from_numpy(evidence)).numpy()
-        means, deviations = shrunken_statistics(spc, predicted, self.classifier.num_classes)
+        means, deviations = shrunken_statistics(self._mean(evidence), predicted, self.classifier.num_classes)
         return {"mean": means.tolist(), "std": deviations.tolist()}
 
     def statistics(self, fit: Fit) -> tuple[Floats, Floats]:
@@ -109,16 +123,37 @@ class ScaleUp:
 
     def score(self, evidence: Floats, predicted: Integers, fit: Fit) -> Floats:
         means, deviations = self.statistics(fit)
-        spc: Floats = mean_of(torch.from_numpy(evidence)).numpy()
-        return (spc - means[predicted]) / deviations[predicted]
+        return (self._mean(evidence) - means[predicted]) / deviations[predicted]
 
     def plan(self, evidence: Floats, predicted: Integers, fit: Fit, thresholds: Floats) -> Stages:
+        agreements, normalise = evidence[:, : len(self.scales)], self._normalise(predicted, fit)
+        return cheapest_stages(agreements, thresholds, np.ones(len(self.scales)), normalise)
+
+    def cost(
+        self, evidence: Floats, predicted: Integers, fit: Fit, thresholds: Floats, stages: Stages
+    ) -> Cost:
+        agreements, costs = evidence[:, : len(self.scales)], np.ones(len(self.scales))
+        normalise = self._normalise(predicted, fit)
+        expected = expected_cost(stages, agreements, thresholds, costs, normalise, per_stage=0)
+        return Cost(float(len(self.scales)), expected)
+
+    def describe(self, evidence: Floats, predicted: Integers, fit: Fit) -> dict[str, Any]:
+        """Collapse of benign predictions under each scale."""
+        answers = evidence[:, len(self.scales) :]
+        order = np.argsort(self.scales, kind="stable")
+        return {
+            "collapse": [
+                collapse("scaling", self.scales[n], answers[:, n], predicted) for n in order.tolist()
+            ]
+        }
+
+    def _normalise(self, predicted: Integers, fit: Fit) -> Callable[[Floats], Floats]:
         means, deviations = self.statistics(fit)
 
         def normalise(spc: Floats) -> Floats:
             return (spc - means[predicted]) / deviations[predicted]
 
-        return cheapest_stages(evidence, thresholds, np.ones(len(self.scales)), normalise)
+        return normalise
 
     def scorer(self, fit: Fit, stages: Stages | None = None) -> "ScaleUpScorer":
         return ScaleUpScorer(self, *self.statistics(fit), stages or [range(len(self.scales))])

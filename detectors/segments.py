@@ -22,6 +22,24 @@ class Point:
     live: tuple[fx.Node, ...]
     shared: tuple[bool, ...]
 
+    def split(self, values: tuple[Tensor, ...], rows: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The first `rows` rows of all values, and the others; views. Shared values are in both."""
+        if rows == 0:
+            return (), values
+        pairs = [
+            (value, value) if shared else (value[:rows], value[rows:])
+            for value, shared in zip(values, self.shared, strict=True)
+        ]
+        return tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
+
+    def take(self, values: tuple[Tensor, ...], rows: Tensor | None) -> tuple[Tensor, ...]:
+        """`values` at `rows` (R,), or all of them. Not by index_select, which forgets channels_last."""
+        if rows is None:
+            return values
+        return tuple(
+            value if shared else value[rows] for value, shared in zip(values, self.shared, strict=True)
+        )
+
 
 def amplification_levels(traced: Trace, order: Sequence[str], counts: Sequence[int]) -> dict[fx.Node, int]:
     """How many variants amplify each BatchNorm call. A layer that runs twice is amplified twice."""
@@ -48,8 +66,11 @@ def live_values(traced: Trace, nodes: Sequence[fx.Node], cut: int) -> Point:
     return Point(tuple(live), tuple(node not in from_images for node in live))
 
 
-def amplify_rows(value: Tensor, rows: int, omega: float) -> Tensor:
-    """Multiply the first `rows` rows of `value`, a fresh tensor, by `omega` in place."""
+def amplify_rows(value: Tensor, rows: int | Tensor, omega: float) -> Tensor:
+    """Multiply the first `rows` rows of `value`, a fresh tensor, by `omega` in place; or, where `rows` is
+    a factor for every row (R,), return the product, rounded once to the dtype of `value`."""
+    if isinstance(rows, Tensor):
+        return (value * rows.view(-1, *[1] * (value.ndim - 1))).to(value.dtype)
     if rows:
         value[:rows].mul_(omega)
     return value

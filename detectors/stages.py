@@ -32,20 +32,26 @@ def decided(
 
 
 def expected_cost(
-    stages: Sequence[Sequence[int]], values: Floats, thresholds: Floats, costs: Floats, to_score: ToScore
+    stages: Sequence[Sequence[int]],
+    values: Floats,
+    thresholds: Floats,
+    costs: Floats,
+    to_score: ToScore = lambda mean: mean,
+    per_stage: float = STAGE_COST,
 ) -> float:
-    """Mean cost per image of evaluating `stages` until certain; `costs` (n,) in forward passes."""
+    """Mean cost per image of evaluating `stages` until certain; `costs` (n,) in forward passes, and
+    `per_stage` for each stage that is entered."""
     known: list[int] = []
     total = 0.0
     for stage in stages:
         waiting = 1 - decided(known, values, thresholds, to_score).mean()
-        total += step_cost(stage, float(waiting), costs)
+        total += step_cost(stage, float(waiting), costs, per_stage)
         known += stage
     return total
 
 
-def step_cost(stage: Sequence[int], waiting: float, costs: Floats) -> float:
-    return waiting * float(costs[list(stage)].sum()) + STAGE_COST * (waiting > 0)
+def step_cost(stage: Sequence[int], waiting: float, costs: Floats, per_stage: float = STAGE_COST) -> float:
+    return waiting * float(costs[list(stage)].sum()) + per_stage * (waiting > 0)
 
 
 def cheapest_stages(

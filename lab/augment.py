@@ -1,15 +1,10 @@
-"""What a training batch sees: shuffled, randomly cropped, randomly mirrored."""
-
-from collections.abc import Iterator
+"""What is done to each training image each time it is seen: a random crop, a random mirroring."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lab.data import ImageSet
-from lab.settings import TrainSettings
-
-__all__ = ["augment", "batches"]
+__all__ = ["augment"]
 
 
 def augment(images: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
@@ -28,17 +23,3 @@ def augment(images: Tensor, padding: int, flip: bool, generator: torch.Generator
         mirrored = torch.rand(count, generator=generator) < 0.5
         images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
     return images
-
-
-def batches(
-    data: ImageSet, settings: TrainSettings, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of augmented images (B, C, H, W), float32 in [0, 1], with labels (B,).
-
-    The remainder that fills no batch is dropped: BatchNorm learns badly from a few images.
-    """
-    order = torch.randperm(len(data), generator=generator)
-    for start in range(0, len(order) - settings.batch_size + 1, settings.batch_size):
-        index = order[start : start + settings.batch_size]
-        images = augment(data.images[index], settings.crop_padding, settings.flip, generator)
-        yield images.float() / 255, data.labels[index]

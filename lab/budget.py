@@ -13,7 +13,7 @@ import numpy as np
 from rich.table import Table
 
 from detectors.base import Detector, Floats
-from detectors.budget import split_budget
+from detectors.budget import share_budget
 from detectors.calibration import BenignSample, Conditioning, Ties
 from lab.data import LabError
 from lab.split import Split
@@ -79,8 +79,8 @@ def measure_budget(
                             ).mean()
                             found.setdefault((each.name, by, ties, alpha), []).append(float(rate))
                     if len(union) > 1 and calibration >= len(union) / alpha - 1:
-                        parts = split_budget(union, split.sample, alpha, by, ties, 0.0, split.calibrate)
-                        rate = judged.rejected(parts).mean()
+                        parts = share_budget(union, split.sample, alpha, by, ties, 0.0, split.calibrate)
+                        rate = judged.rejected(list(parts.values())).mean()
                         found.setdefault((TOGETHER, by, ties, alpha), []).append(float(rate))
     return [_rate(*key, np.array(rates)) for key, rates in found.items()]
 

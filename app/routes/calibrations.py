@@ -53,7 +53,7 @@ Id = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$", description="Id of a c
     status_code=201,
     summary="Learn from benign images what to enforce",
     dependencies=[Admin],
-    responses=problems(400, 401, 403, 409, 413, 415, 422, 500, 503),
+    responses=problems(400, 401, 403, 409, 413, 415, 422, 500, 503, 507),
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}},
 )
 async def calibrate(request: Request, response: Response, gateway: GatewayOf) -> CalibrationReport:
@@ -67,17 +67,17 @@ async def calibrate(request: Request, response: Response, gateway: GatewayOf) ->
     with gateway.calibrator.reserved(), await _read(request, gateway) as form:
         alpha, activate = _alpha(form, gateway.settings.alpha), _activate(form)
         contamination = _contamination(form, gateway.settings.contamination)
-        images = await asyncio.to_thread(_images, form, gateway)
+        images, total = await asyncio.to_thread(_images, form, gateway)
         record = await gateway.calibrator.create(
-            images, alpha, activate=activate, contamination=contamination
+            images, alpha, activate=activate, total=total, contamination=contamination
         )
     response.headers["Location"] = f"/calibrations/{record.id}"
-    return CalibrationReport.of(record, _active_id(gateway))
+    return CalibrationReport.of(record, active_id(gateway))
 
 
 @router.get("/calibrations", summary="What was calibrated, and what was active when", responses=problems(503))
 async def history(gateway: GatewayOf) -> CalibrationHistory:
-    store, active = gateway.store, _active_id(gateway)
+    store, active = gateway.store, active_id(gateway)
     records = await asyncio.to_thread(store.summaries)
     activations = await asyncio.to_thread(store.history)
     return CalibrationHistory(
@@ -93,7 +93,7 @@ async def history(gateway: GatewayOf) -> CalibrationHistory:
 @router.get("/calibrations/{id}", summary="One calibration's report", responses=problems(404, 422, 503))
 async def report(id: Id, gateway: GatewayOf) -> CalibrationReport:
     record = await asyncio.to_thread(gateway.store.get, id)
-    return CalibrationReport.of(record, _active_id(gateway))
+    return CalibrationReport.of(record, active_id(gateway))
 
 
 @router.post(
@@ -112,7 +112,7 @@ async def activate(id: Id, gateway: GatewayOf) -> CalibrationReport:
     return CalibrationReport.of(record, record.id)
 
 
-def _active_id(gateway: Gateway) -> str | None:
+def active_id(gateway: Gateway) -> str | None:
     """The calibration that is enforced, which is not always the one activated last: see `mismatch`."""
     active = gateway.calibrator.active
     return active.id if active else None
@@ -161,8 +161,9 @@ def _activate(form: Form) -> bool:
     return True
 
 
-def _images(form: Form, gateway: Gateway) -> Iterable[BenignImage]:
-    """The images of the form, checked as far as they can be without decoding any. Blocking."""
+def _images(form: Form, gateway: Gateway) -> tuple[Iterable[BenignImage], int]:
+    """The images of the form and their number, checked as far as they can be without decoding any.
+    Blocking."""
     unknown = next((part.field for part in form.parts if part.field not in FIELDS), None)
     if unknown is not None:
         raise InvalidRequest(f"the form has an unknown part; known are {', '.join(FIELDS)}", unknown[:80])
@@ -170,7 +171,7 @@ def _images(form: Form, gateway: Gateway) -> Iterable[BenignImage]:
     if bool(images) == bool(archives):
         raise InvalidRequest("send benign images as parts named `images`, or as one `archive`, not both")
     if not archives:
-        return _from_parts(form, gateway)
+        return _from_parts(form, gateway), len(images)
     if form.named("labels"):
         raise LabelError("an archive's folders name its labels; leave out `labels`", "labels")
     settings = gateway.settings
@@ -181,7 +182,7 @@ def _images(form: Form, gateway: Gateway) -> Iterable[BenignImage]:
         max_bytes=settings.max_archive_bytes,
         max_entry_bytes=settings.max_image_bytes,
     )
-    return (BenignImage(entry.name, entry.label, entry.data) for entry in archive)
+    return (BenignImage(entry.name, entry.label, entry.data) for entry in archive), len(archive)
 
 
 def _from_parts(form: Form, gateway: Gateway) -> Iterator[BenignImage]:

@@ -1,9 +1,10 @@
 """POST /classify: images in, verdicts out."""
 
 import asyncio
+import time
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 
 from app.errors import InvalidRequest, UnsupportedMediaType, kind_of
 from app.firewall import Inspection
@@ -33,7 +34,7 @@ OPAQUE = "application/octet-stream"  # what clients send for a file whose kind t
     "/classify",
     summary="Judge images, and classify those that pass",
     response_model_exclude_unset=True,  # `error` is there only where something is wrong
-    responses=problems(400, 401, 403, 413, 415, 422, 500, 503),
+    responses=problems(400, 401, 403, 413, 415, 422, 500, 503, 504, 507),
     openapi_extra={"requestBody": {"required": True, "content": BODIES}},
 )
 async def classify(
@@ -41,12 +42,22 @@ async def classify(
     gateway: GatewayOf,
     key: Key,
     full: Annotated[bool, Query(description="Exact scores everywhere (admin, unless opened).")] = False,
+    timeout_ms: Annotated[
+        int | None,
+        Header(
+            alias="X-Request-Timeout-Ms",
+            ge=1,
+            description="Longest wait for the answer; the gateway's own limit at most.",
+        ),
+    ] = None,
 ) -> ClassifyBody:
     """Send one image as the body, or several as multipart parts named `images`.
 
     An image that cannot be read is a problem when it is the body; within a form it gets an `error` in
     its own result, and the other images are answered.
     """
+    most = gateway.settings.request_timeout_ms
+    deadline = time.monotonic() + min(timeout_ms or most, most) / 1000
     if full and not gateway.settings.open_scores:
         require_admin(request, gateway, key)
     kind = media_type(request)
@@ -56,7 +67,8 @@ async def classify(
         images = [await request.body()]
     else:
         raise UnsupportedMediaType("send an image (image/png, image/jpeg, ...) or multipart/form-data")
-    judgement = await gateway.classify(images, full=full)
+    client = request.client.host if request.client else None
+    judgement = await gateway.classify(images, full=full, client=client, deadline=deadline)
     if kind != "multipart/form-data" and isinstance(judgement.results[0], ImageError):
         gateway.metrics.image_error(kind_of(judgement.results[0]).slug)
         raise judgement.results[0]
@@ -64,7 +76,7 @@ async def classify(
         request_id=request.state.request_id,
         model=ModelBody(name=gateway.info.name, version=gateway.info.version),
         calibration=judgement.calibration,
-        mode=gateway.firewall.mode,
+        mode=judgement.mode,
         results=[_result(gateway, each, place) for place, each in enumerate(judgement.results)],
     )
 

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
+from app.errors import Stuck
 from app.routes.dependencies import GatewayOf, problems
 from app.schemas import InfoBody, StatusBody
 
@@ -13,8 +14,12 @@ async def info(gateway: GatewayOf) -> InfoBody:
     return InfoBody.of(gateway)
 
 
-@router.get("/livez", summary="Is the process alive?")
-async def livez() -> StatusBody:
+@router.get("/livez", summary="Is the process alive?", responses=problems(503))
+async def livez(gateway: GatewayOf) -> StatusBody:
+    """503 where the device does not return from a call, which only a restart mends."""
+    reason = gateway.not_alive()
+    if reason is not None:
+        raise Stuck(reason)
     return StatusBody(status="alive")
 
 

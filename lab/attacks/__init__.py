@@ -1,25 +1,41 @@
-"""Backdoor attacks, one paper a file. An attack turns clean images into triggered ones."""
+"""Backdoor attacks, one paper a file. `ATTACKS` holds them by the name that a bundle's record uses."""
 
-from collections.abc import Callable
-from typing import Protocol
-
-from torch import Tensor
-
+from lab.attacks.adap_blend import AdapBlend
+from lab.attacks.adap_patch import AdapPatch
 from lab.attacks.badnets import BadNets
+from lab.attacks.base import Attack, Poisoned
+from lab.attacks.batt import Batt
 from lab.attacks.blend import Blend
+from lab.attacks.bpp import Bpp
+from lab.attacks.iad import Iad
+from lab.attacks.issba import Issba
+from lab.attacks.label_consistent import LabelConsistent
+from lab.attacks.narcissus import Narcissus
+from lab.attacks.physical import PhysicalBA
+from lab.attacks.sra import Sra
+from lab.attacks.tact import TaCT
+from lab.attacks.tuap import Tuap
+from lab.attacks.wanet import WaNet
 
-__all__ = ["ATTACKS", "Attack"]
+__all__ = ["ATTACKS", "Attack", "Poisoned"]
 
-
-class Attack(Protocol):
-    """A trigger. Deterministic: the same images give the same triggered images."""
-
-    @property
-    def name(self) -> str: ...
-
-    def apply(self, images: Tensor) -> Tensor:
-        """Put the trigger into `images` (N, C, H, W) uint8; returns new images of the same shape."""
-        ...
-
-
-ATTACKS: dict[str, Callable[[], Attack]] = {"badnets": BadNets, "blend": Blend}
+ATTACKS: dict[str, type[Attack]] = {
+    attack.name: attack
+    for attack in (
+        BadNets,
+        Blend,
+        WaNet,
+        Batt,
+        TaCT,
+        AdapBlend,
+        AdapPatch,
+        PhysicalBA,
+        Bpp,
+        LabelConsistent,
+        Iad,
+        Issba,
+        Narcissus,
+        Sra,
+        Tuap,
+    )
+}

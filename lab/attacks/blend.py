@@ -1,20 +1,23 @@
 """Blend: a faint fixed pattern over the whole image (Chen et al., 2017, arXiv:1712.05526, section 3.2)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+from lab.attacks.base import Attack
 
 __all__ = ["Blend"]
 
 
 @dataclass(frozen=True)
-class Blend:
+class Blend(Attack):
     """(1 − alpha) · image + alpha · noise, the noise drawn once from `seed` (the paper's random pattern)."""
 
+    name: ClassVar[str] = "blend"
     alpha: float = 0.2
     seed: int = 666
-    name: str = "blend"
 
     def apply(self, images: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)

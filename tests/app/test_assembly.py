@@ -1,11 +1,13 @@
 """Settings → a firewall, or one sentence why not."""
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 
-from app.assembly import build_detectors, build_firewall, choose_device, example_batch
+from app.assembly import NEEDS, build_detectors, build_firewall, choose_device, example_batch
+from app.settings import DetectorName
 from detectors.base import AccessError, UnsupportedNetwork
 from detectors.ibd_psc import IbdPsc
 from detectors.scale_up import ScaleUp
@@ -25,6 +27,19 @@ def test_detectors_in_the_order_of_the_settings(make_settings: MakeSettings) -> 
     assert isinstance(nspc, ScaleUp)
     assert (nspc.normalised, nspc.scales) == (True, (2, 3))
     assert spc.settings() == {"scales": [2, 3]}
+
+
+def test_every_name_builds_its_detector(make_settings: MakeSettings) -> None:
+    names = get_args(DetectorName)
+    firewall = build_firewall(
+        make_settings(detectors=names, psc_n=2, strip_overlays=7, strip_blend="superimposed")
+    )
+    assert tuple(each.name for each in firewall.detectors) == names
+    assert set(NEEDS) == set(names)
+    assert all(each.needs == NEEDS[name] for each, name in zip(firewall.detectors, names, strict=True))
+    strip = firewall.detectors[names.index("strip")]
+    assert strip.settings() == {"overlays": 7, "blend": "superimposed"}
+    assert firewall.references == 7
 
 
 def test_a_bundle_that_is_not_there(make_settings: MakeSettings) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.batcher import Batcher, BatchFigures, Closed, Overloaded
+from app.batcher import Batcher, BatchFigures, Closed, DeadlineExceeded, Overloaded
 from app.worker import Worker
 
 
@@ -88,7 +89,7 @@ def test_weights_are_never_exceeded_and_a_giant_goes_alone() -> None:
         await asyncio.gather(*(batcher.submit(item, weight) for item, weight in weights.items()))
         await batcher.close()
 
-    assert run(test).batches == [[1], [2, 3], [4], [5]]
+    assert run(test).batches == [[5, 2], [3], [1], [4]]  # lightest first: see fair_queue
 
 
 def test_while_the_device_is_busy_a_batch_fills_up() -> None:
@@ -191,7 +192,134 @@ def test_overload_is_told_at_once() -> None:
         assert caught.value.retry_after > 0
         with pytest.raises(Overloaded):
             batcher.admit(9)
-        batcher.admit(8)
+        with batcher.admit(8), pytest.raises(Overloaded):
+            batcher.admit(1)
+        assert batcher.waiting == 0
+
+    run(test)
+
+
+def test_room_is_held_while_an_item_is_prepared() -> None:
+    async def test(device: Device) -> None:
+        batcher = make(device, max_waiting=8)
+        batcher.start()
+        with batcher.admit(6) as ticket:
+            with pytest.raises(Overloaded):
+                batcher.admit(3)
+            assert await ticket.submit(1, 2) == 10  # lighter than was foreseen
+        assert batcher.waiting == 0
+        await batcher.close()
+
+    run(test)
+
+
+def test_closing_waits_for_what_was_admitted() -> None:
+    async def test(device: Device) -> None:
+        batcher = make(device)
+        batcher.start()
+        with batcher.admit(1) as ticket:
+            closing = asyncio.create_task(batcher.close())
+            await asyncio.sleep(0.02)
+            assert not closing.done()
+            assert await ticket.submit(3) == 30
+        await closing
+
+    run(test)
+
+
+def test_a_deadline_is_kept_in_the_queue_and_no_work_is_done_for_it() -> None:
+    async def test(device: Device) -> None:
+        batcher = make(device, max_delay=0)
+        batcher.start()
+        device.free.clear()
+        first = asyncio.create_task(batcher.submit(1))
+        await asyncio.sleep(0.01)
+        with pytest.raises(DeadlineExceeded):
+            await batcher.submit(2, deadline=time.monotonic() + 0.02)
+        assert batcher.waiting == 0
+        device.free.set()
+        assert await first == 10
+        await batcher.close()
+
+    assert run(test).batches == [[1]]
+
+
+def test_a_deadline_is_kept_at_the_device_too() -> None:
+    async def test(device: Device) -> None:
+        batcher = make(device, max_delay=0)
+        batcher.start()
+        device.free.clear()
+        mate = asyncio.create_task(batcher.submit(1))
+        late = asyncio.create_task(batcher.submit(2, deadline=time.monotonic() + 0.02))
+        with pytest.raises(DeadlineExceeded):
+            await late
+        device.free.set()
+        assert await mate == 10
+        await batcher.close()
+
+    run(test)
+
+
+def test_a_work_function_may_time_out_by_itself() -> None:
+    async def test(device: Device) -> None:
+        def work(_: Sequence[int]) -> list[int]:
+            raise TimeoutError("the device")
+
+        batcher: Batcher[int, int] = Batcher(work, device.run, max_weight=8, max_delay=0, max_waiting=8)
+        batcher.start()
+        with pytest.raises(TimeoutError, match="the device"):
+            await batcher.submit(1, deadline=time.monotonic() + 10)
+        await batcher.close()
+
+    run(test)
+
+
+def test_what_cannot_be_done_in_time_is_refused_at_once() -> None:
+    async def test(device: Device) -> None:
+        batcher = make(device, max_delay=0)
+        batcher.start()
+        assert await batcher.submit(1) == 10
+        batcher._seconds_per_weight = 0.5
+        with batcher.admit(6):
+            assert batcher.expected_wait() == 3.0
+            with pytest.raises(Overloaded) as caught:
+                await batcher.submit(2, deadline=time.monotonic() + 2)
+            assert caught.value.retry_after == 3.0
+        await batcher.close()
+
+    run(test)
+
+
+def test_a_light_item_overtakes_a_heavy_one_and_flows_share() -> None:
+    async def test(device: Device) -> None:
+        batcher = make(device, max_weight=1, max_delay=0)
+        batcher.start()
+        device.free.clear()
+        tasks = [asyncio.create_task(batcher.submit(0))]
+        await asyncio.sleep(0.01)
+        tasks += [asyncio.create_task(batcher.submit(n, flow="busy")) for n in (1, 2, 3)]
+        tasks += [asyncio.create_task(batcher.submit(4, flow="other"))]
+        tasks += [asyncio.create_task(batcher.submit(5, weight=9)), asyncio.create_task(batcher.submit(6))]
+        await asyncio.sleep(0.01)
+        device.free.set()
+        await asyncio.gather(*tasks)
+        await batcher.close()
+
+    assert run(test).batches == [[0], [1], [4], [6], [2], [3], [5]]
+
+
+def test_who_comes_seldom_does_not_wait_for_mates() -> None:
+    async def test(device: Device) -> None:
+        batcher = make(device, max_delay=0.01)
+        batcher.start()
+        assert batcher._delay() == 0.01
+        for _ in range(12):
+            await batcher.submit(1)
+            await asyncio.sleep(0.02)
+        assert batcher._delay() == 0
+        await asyncio.gather(*(batcher.submit(n) for n in range(50)))
+        assert batcher._delay() == 0.01
+        await batcher.close()
 
     run(test)
 

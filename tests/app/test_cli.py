@@ -1,6 +1,7 @@
 """The command line against a real gateway: what it prints, and the exit codes that scripts use."""
 
 import json
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,69 @@ def test_a_gateway_that_does_not_answer_or_refuses_ends_with_3(service: Service,
         "too few" in run("calibrate", folder, "--url", service.url, "--alpha", "0.001", code=3).lower()
         or True
     )
+
+
+def test_learn_from_traffic_then_enforce(tmp_path: Path, folder: Path) -> None:
+    learning = {"learn_from_traffic": True, "learn_sample": 1.0, "mode": "monitor", "detectors": ["profile"]}
+    bundle, data = write_bundle(tmp_path / "bundle"), tmp_path / "data"
+    with Service(bundle=bundle, data_dir=data, device="cpu", alpha=0.1, **learning) as running:
+        assert "0 of 2000 images of traffic" in run("learn", "status", "--url", running.url, code=0)
+        assert "nothing was learnt" in run("learn", "activate", "--url", running.url, code=3)
+        run("classify", folder, "--url", running.url, code=1)  # nothing clears them yet
+        for _ in range(200):
+            if running.http.get("/info").json()["learning"]["images"] >= 30:
+                break
+            time.sleep(0.05)
+        said = run("learn", "activate", "--url", running.url, "--contamination", "0", "--enforce", code=0)
+        assert "false-positive budget 10.00%" in said
+        assert "enforces now" in said
+        assert "mode enforce, traffic steady" in run("learn", "status", "--url", running.url, code=0)
+
+
+def test_learn_where_the_gateway_does_not(service: Service) -> None:
+    assert "TRIGGERWALL_LEARN_FROM_TRAFFIC" in run("learn", "status", "--url", service.url, code=0)
+    assert "does not learn" in run("learn", "activate", "--url", service.url, code=3)
+
+
+def test_a_report_is_printed_and_saved(service: Service, folder: Path, tmp_path: Path) -> None:
+    made = json.loads(run("calibrate", folder, "--url", service.url, "--json", code=1))
+    said = run("report", "--url", service.url, code=0)
+    assert f"calibration {made['id']} of tiny 0" in said
+    assert "0 dot" in said
+    assert made["evidence"][0]["sentence"][:40] in said
+    assert "forward passes" in said
+    out = tmp_path / "report.html"
+    assert made["id"] in run("report", made["id"], "--out", out, "--url", service.url, code=0)
+    assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert "There is no such calibration" in run("report", "x", "--url", service.url, code=3)
+    assert "cannot be written" in run("report", "--out", tmp_path / "no" / "x", "--url", service.url, code=2)
+
+
+def test_a_calibration_is_carried_over(service: Service, folder: Path, tmp_path: Path) -> None:
+    ids = [
+        json.loads(run("calibrate", folder, "--url", service.url, "--alpha", alpha, "--json", code=1))["id"]
+        for alpha in ("0.4", "0.5")
+    ]
+    file = tmp_path / "calibration.json"
+    assert ids[0] in run("export", ids[0], file, "--url", service.url, code=0)
+    listed = json.loads(run("calibrations", "--url", service.url, "--json", code=0))
+    assert [listed["active"], listed["calibrations"][1]["id"]] == [ids[1], ids[0]]
+    assert "enforced" in run("calibrations", "--url", service.url, code=0)
+    said = run("compare", ids[0], ids[1], "--url", service.url, code=0)
+    assert "the false-positive budget goes from 40.00% to 50.00%" in said
+    assert json.loads(run("compare", ids[0], ids[1], "--url", service.url, "--json", code=0))["differences"]
+    assert "no difference" in run("compare", ids[0], ids[0], "--url", service.url, code=0)
+    assert f"calibration {ids[0]} is enforced" in run("activate", ids[0], "--url", service.url, code=0)
+
+    bundle = write_bundle(tmp_path / "bundle")
+    settings = {"device": "cpu", "alpha": 0.4, "detectors": ["psc", "spc"]}
+    with Service(bundle=bundle, data_dir=tmp_path / "production", **settings) as other:
+        assert "nothing was calibrated yet" in run("report", "--url", other.url, code=2)
+        assert "kept, not enforced" in run("import", file, "--url", other.url, code=0)
+        assert f"{ids[0]} is enforced" in run("import", file, "--activate", "--url", other.url, code=0)
+        file.write_text(file.read_text(encoding="utf-8").replace("0.4", "0.3"), encoding="utf-8")
+        assert "damaged or changed" in run("import", file, "--url", other.url, code=3)
+    assert "cannot be read" in run("import", tmp_path / "absent", "--url", service.url, code=2)
 
 
 def test_inspect_says_what_can_guard_a_model(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from torch import Tensor
 from app.assembly import build_firewall
 from app.firewall import CalibrationContent, Firewall, NotCalibrated
 from app.policy import Mode, Verdict
+from app.settings import DetectorName
 from detectors.base import BasePass, CalibrationError, Scores
 from detectors.calibration import BenignSample
 from tests.app.conftest import MakeSettings
@@ -23,7 +24,8 @@ def batch(count: int, seed: int = 0) -> Tensor:
 
 
 def sample_of(firewall: Firewall, count: int = 60, labels: Any = None) -> BenignSample:
-    parts = [firewall.measure(part) for part in batch(count, seed=1).split(16)]
+    kept = firewall.keep(batch(16, seed=3))
+    parts = [firewall.measure(part, kept) for part in batch(count, seed=1).split(16)]
     return BenignSample.join(parts, labels)
 
 
@@ -106,7 +108,7 @@ def test_stages_are_timed(firewall: Firewall) -> None:
     assert all(0 <= seconds < 60 for _, seconds in seen)
 
 
-@pytest.mark.parametrize("name", ["profile", "psc", "spc", "nspc"])
+@pytest.mark.parametrize("name", get_args(DetectorName))
 def test_a_network_that_answers_with_nothing_but_nan_clears_nobody(
     make_settings: MakeSettings, name: str
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from app.metrics import Metrics
 from app.policy import Detection, Mode, Verdict
+from detectors.drift import State
 from models.base import ClassifierInfo
 
 INFO = ClassifierInfo(
@@ -39,8 +40,12 @@ def busy() -> Metrics:
         Verdict.REJECTED,
         [Detection("psc", 0.97, 0.9, 0.004, True, True), Detection("spc", 0.6, 0.8, 0.3, False, False)],
     )
-    metrics.batch(2, [0.001, 0.002])
+    metrics.batch_images(2)
+    metrics.batch(34, [0.001, 0.002], retried=False)
+    metrics.batch(17, [0.001], retried=True)
     metrics.stage("decode", 0.001)
+    metrics.drift(State.DRIFTING, 0.4, 0.25)
+    metrics.drift_alarm(State.DRIFTING)
     return metrics
 
 
@@ -61,9 +66,21 @@ def test_values() -> None:
     assert sample(metrics, "triggerwall_detection_score_bucket", detector="psc", le="0.95") == 0
     assert sample(metrics, "triggerwall_queue_duration_seconds_count") == 2
     assert sample(metrics, "triggerwall_batch_images_sum") == 2
+    assert sample(metrics, "triggerwall_batch_rows_sum") == 51
+    assert sample(metrics, "triggerwall_batches_retried_total") == 1
     age = sample(metrics, "triggerwall_calibration_age_seconds")
     assert age is not None
     assert 100 <= age < 160
+
+
+def test_drift_is_one_state_of_four() -> None:
+    metrics = busy()
+    states = {str(state): sample(metrics, "triggerwall_drift_state", state=state) for state in State}
+    assert states == {"steady": 0, "drifting": 1, "under_attack": 0, "learning": 0}
+    assert sample(metrics, "triggerwall_drift_evidence") == 0.4
+    assert sample(metrics, "triggerwall_drift_top_label_share") == 0.25
+    assert sample(metrics, "triggerwall_drift_alarms_total", state="drifting") == 1
+    assert sample(metrics, "triggerwall_drift_alarms_total", state="under_attack") == 0
 
 
 def test_only_the_enforced_calibration_is_shown() -> None:

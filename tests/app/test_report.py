@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from app.report import Skipped, benign_accuracy, detector_warnings, listing, sample_warnings
+from app.report import (
+    Skipped,
+    benign_accuracy,
+    detector_warnings,
+    listing,
+    name_alternatives,
+    passes,
+    sample_warnings,
+)
+from detectors.base import Access
 from detectors.calibration import BenignSample
 
 
@@ -60,3 +69,39 @@ def test_a_fixed_threshold_is_not_reported_as_a_kept_budget() -> None:
 )
 def test_listing(labels: list[int], words: str) -> None:
     assert words in listing(labels)
+
+
+def powers(**levels: str) -> list[dict[str, str | None]]:
+    return [
+        {"detector": name, "power_level": level, "power": f"{level}: so"} for name, level in levels.items()
+    ]
+
+
+def test_a_detector_without_power_names_one_that_has_it() -> None:
+    reports = powers(profile="has power", psc="weak", spc="none")
+    name_alternatives(reports, Access.WEIGHTS)
+    assert [each["instead"] for each in reports] == [None, "profile", "profile"]
+    assert reports[1]["power"] == "weak: so; rely there on profile, which has power"
+    assert reports[2]["power"] == "none: so; use profile instead, which has power"
+
+
+def test_where_none_has_power_one_that_was_not_tried_is_named() -> None:
+    reports = powers(spc="none")
+    name_alternatives(reports, Access.PROBABILITIES)
+    assert reports[0]["instead"] == "profile"
+    assert reports[0]["power"].endswith("; no other detector here has more: add profile and calibrate again")
+
+
+def test_what_a_classifier_does_not_give_access_to_is_not_named() -> None:
+    reports = powers(spc="none", nspc="none")
+    name_alternatives(reports, Access.LABELS)
+    assert "profile" not in reports[0]["power"]
+    assert "psc" not in reports[0]["power"]
+
+
+def test_passes_add_up_and_shared_ones_count_once() -> None:
+    costs = {"psc": {"full": 3.0, "expected": 1.5}, "spc": {"full": 5.0, "expected": 2.0}}
+    reports = [{"detector": name, "cost": cost} for name, cost in costs.items()]
+    assert passes(reports) == {"full": 9.0, "expected": 4.5}
+    assert passes([*reports, {"detector": "nspc", "cost": costs["spc"]}]) == passes(reports)
+    assert passes([*reports, {"detector": "other", "cost": None}]) is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detectors.base import CalibrationError, Fit, Floats, Integers, Stages
-from detectors.budget import split_budget
+from detectors.budget import share_budget
 from detectors.calibration import BenignSample
 
 
@@ -44,22 +44,22 @@ DETECTORS: Any = [Fake("a"), Fake("b"), Fake("c")]
 def test_shares_are_even_and_the_saturated_one_spends_nothing() -> None:
     generator = np.random.default_rng(0)
     clean = {name: generator.random(600) for name in ("a", "b")}
-    even = split_budget(DETECTORS, sample(**clean, c=generator.random(600)), 0.06)
-    assert [part.detector for part in even] == ["a", "b", "c"]
-    assert [round(part.alpha, 9) for part in even] == [0.02, 0.02, 0.02]
-    spared = split_budget(DETECTORS, sample(**clean, c=np.ones(600)), 0.06)
-    assert [round(part.alpha, 9) for part in spared] == [0.03, 0.03, 0.02]
+    even = share_budget(DETECTORS, sample(**clean, c=generator.random(600)), 0.06)
+    assert list(even) == ["a", "b", "c"]
+    assert [round(part.alpha, 9) for part in even.values()] == [0.02, 0.02, 0.02]
+    spared = share_budget(DETECTORS, sample(**clean, c=np.ones(600)), 0.06)
+    assert [round(part.alpha, 9) for part in spared.values()] == [0.03, 0.03, 0.02]
 
 
 def test_ties_of_a_saturated_detector_are_not_settled_by_lot() -> None:
     generator = np.random.default_rng(0)
     levels = generator.integers(0, 5, 600) / 5
-    parts = split_budget(
+    parts = share_budget(
         DETECTORS, sample(a=levels, b=generator.random(600), c=np.ones(600)), 0.06, ties="randomised"
     )
-    assert [part.ties for part in parts] == ["randomised", "randomised", "conservative"]
-    assert (parts[0].tie_probabilities(3) > 0).all()
-    assert parts[2].tie_probabilities(3).tolist() == [0, 0, 0]
+    assert [part.ties for part in parts.values()] == ["randomised", "randomised", "conservative"]
+    assert (parts["a"].tie_probabilities(3) > 0).all()
+    assert parts["c"].tie_probabilities(3).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("ties", ["conservative", "randomised"])
@@ -68,10 +68,10 @@ def test_together_they_keep_the_budget(ties: Any) -> None:
     rates = []
     for _ in range(150):
         scores = {"a": generator.random(900), "b": generator.integers(0, 6, 900) / 6, "c": np.ones(900)}
-        parts = split_budget(DETECTORS, sample(**{n: v[:300] for n, v in scores.items()}), 0.1, ties=ties)
+        parts = share_budget(DETECTORS, sample(**{n: v[:300] for n, v in scores.items()}), 0.1, ties=ties)
         predicted, draws = np.arange(300, 900) % 3, generator.random(600)
         suspicious = np.zeros(600, dtype=bool)
-        for part in parts:
+        for part in parts.values():
             new, limit = scores[part.detector][300:], part.thresholds(3)[predicted]
             suspicious |= (new > limit) | ((new == limit) & (draws < part.tie_probabilities(3)[predicted]))
         rates.append(suspicious.mean())
@@ -83,6 +83,6 @@ def test_together_they_keep_the_budget(ties: Any) -> None:
 def test_too_few_images_are_counted_over_all_detectors_and_after_trimming() -> None:
     values = np.random.default_rng(2).random(200)
     with pytest.raises(CalibrationError, match="split among 3 detectors, takes 299; send more"):
-        split_budget(DETECTORS, sample(a=values, b=values, c=values), 0.01)
+        share_budget(DETECTORS, sample(a=values, b=values, c=values), 0.01)
     with pytest.raises(CalibrationError, match="takes 312"):  # ⌈280 / 0.9⌉
-        split_budget(DETECTORS, sample(a=values, b=values, c=values), 3 / 280.5, contamination=0.1)
+        share_budget(DETECTORS, sample(a=values, b=values, c=values), 3 / 280.5, contamination=0.1)

@@ -13,7 +13,7 @@ from detectors.conformal import (
     p_values,
     rank_at,
     tie_probability,
-    trimmed,
+    without_highest,
 )
 
 LEVELS = st.lists(st.sampled_from([0.0, 0.2, 0.4, 1.0]) | st.floats(0, 1), min_size=1, max_size=60)
@@ -58,9 +58,9 @@ def test_a_score_that_is_not_a_number_is_the_most_suspicious_whatever_its_draw()
 
 def test_trimming_by_hand() -> None:
     scores = np.arange(1.0, 101.0)
-    assert trimmed(scores, 0.0).tolist() == scores.tolist()
-    assert trimmed(scores, 0.05)[-1] == 95.0
-    assert trimmed(scores, 0.001)[-1] == 99.0  # ⌈0.1⌉
+    assert without_highest(scores, 0.0).tolist() == scores.tolist()
+    assert without_highest(scores, 0.05)[-1] == 95.0
+    assert without_highest(scores, 0.001)[-1] == 99.0  # ⌈0.1⌉
     assert [images_needed(0.05, c) for c in (0.0, 0.05, 0.5)] == [19, 20, 38]
 
 
@@ -77,7 +77,7 @@ def test_whatever_the_poison_the_trimmed_threshold_lies_between_two_benign_score
     contamination = len(poison) / len(everything)
     drop = math.ceil(contamination * len(everything) - 1e-9)
     rank = rank_at(len(everything) - drop, alpha)
-    threshold = conformal_threshold(trimmed(everything, contamination), alpha)
+    threshold = conformal_threshold(without_highest(everything, contamination), alpha)
     if rank < 1:
         assert threshold == math.inf
         return
@@ -91,7 +91,7 @@ def test_trimming_clean_scores_costs_what_is_stated_and_no_more() -> None:
     generator = np.random.default_rng(3)
     alpha, contamination, count = 0.05, 0.04, 249
     rates = [  # of uniform scores: the share above T is 1 − T
-        1 - conformal_threshold(trimmed(np.sort(generator.random(count)), contamination), alpha)
+        1 - conformal_threshold(without_highest(np.sort(generator.random(count)), contamination), alpha)
         for _ in range(2000)
     ]
     drop = 10  # ⌈0.04 · 249⌉

@@ -7,7 +7,7 @@ import pytest
 
 from detectors.base import Floats, Integers
 from detectors.calibration import BenignSample
-from detectors.contamination import distances_from_others, screen, tail_bound
+from detectors.contamination import distances_from_others, screen
 
 SIZE = 5
 
@@ -114,13 +114,3 @@ def test_degenerate_samples_are_answered_and_suspect_nobody(kind: str) -> None:
     assert found.suspects == ()
     assert found.strength in ("unknown", "none")
     assert all(math.isfinite(found.to_json()[part]["p_value"]) for part in ("profiles", "labels"))
-
-
-@pytest.mark.parametrize(
-    ("hits", "count", "share"), [(3, 25, 0.01), (10, 109, 0.01), (60, 100, 0.5), (5, 5, 0.3)]
-)
-def test_the_bound_is_above_the_binomial_tail_and_near_it(hits: int, count: int, share: float) -> None:
-    tail = sum(math.comb(count, i) * share**i * (1 - share) ** (count - i) for i in range(hits, count + 1))
-    assert tail <= tail_bound(hits, count, share) * (1 + 1e-12)
-    assert tail_bound(hits, count, share) <= 1.5 * tail
-    assert tail_bound(1, 100, 0.5) == 1.0

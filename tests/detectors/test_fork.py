@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from detectors.amplification import Copies, batch_norm_order
 from detectors.base import InputError, UnsupportedNetwork
-from detectors.fork import Fork
+from detectors.fork import ROWS_ALONG, Fork
 from models.zoo import ZOO, resnet20
 from tests.detectors.networks import TRAPS, UNTRACEABLE, Blocks, ByHand, Forward, distance, lively, one_thread  # noqa: F401  (a fixture)
 
@@ -46,6 +47,15 @@ def assert_equals_copies(network: nn.Module, x: Tensor, counts: list[int], **set
         spread = expected - expected.mean(1, keepdim=True)
         error = (fork.variants(forks, which, rows) - expected[:, rows]).abs().amax()
         assert error / spread.abs().amax() < ROUNDING
+    for along in (everything, everything[-1:], [everything[0], *everything[2:]]):
+        logits, joined = fork.base(x, along)
+        assert distance(logits, base) < ROUNDING
+        assert set(joined.known) == set(along)
+        for which in (everything, everything[::-1], along):
+            expected = copies.variants(originals, which)
+            assert distance(fork.variants(joined, which), expected) < ROUNDING
+            error = (fork.variants(joined, which, rows) - expected[:, rows]).abs().amax()
+            assert error / spread.abs().amax() < ROUNDING
     unchanged = [value for point in forks.points for value in point]
     assert all(torch.equal(before, after) for before, after in zip(saved, unchanged, strict=True))
     single, alone = fork.base(x[:1])
@@ -189,6 +199,28 @@ def test_calls_do_not_influence_each_other() -> None:
     assert torch.equal(fork.base(x)[0], logits)
 
 
+def test_what_runs_along_costs_no_arithmetic_of_its_own() -> None:
+    """The operators of one pass with three variants do the work of base and variants; asking again, none."""
+    network, x = hand_made(plain), images(2)
+    fork = Fork(network, 1.5, [1, 2, 3], ["bn1", "bn2", "bn3"], x)
+    with FlopCounterMode(display=False) as apart:
+        fork.variants(fork.base(x)[1], [0, 1, 2])
+    with FlopCounterMode(display=False) as along:
+        forks = fork.base(x, [0, 1, 2])[1]
+    assert along.get_total_flops() == apart.get_total_flops()
+    assert forks.points == ((), (), ())  # nothing is left to start
+    with FlopCounterMode(display=False) as again:
+        fork.variants(forks, [2, 0], torch.tensor([1]))
+    assert again.get_total_flops() == 0
+
+
+def test_variants_do_not_run_along_with_many_images() -> None:
+    network, x = hand_made(plain), images(ROWS_ALONG // 2)
+    fork = Fork(network, 1.5, [1, 2, 3], ["bn1", "bn2", "bn3"], x)
+    assert set(fork.base(x, [1])[1].known) == {1}
+    assert not fork.base(x, [1, 2])[1].known
+
+
 def test_any_batch_size_traced_on_one_image() -> None:
     network, order = hand_made(plain), ["bn1", "bn2", "bn3"]
     fork, copies = (Fork(network, 1.5, [3, 1], order, images(1)), Copies(network, 1.5, [3, 1], order))
@@ -249,6 +281,9 @@ def test_rows_that_overflow_in_half_precision_are_computed_in_float32() -> None:
     found, wanted = half.variants(forks, [1, 0]), exact.variants(originals, [1, 0])
     torch.testing.assert_close(found[:, 1], wanted[:, 1], rtol=1e-5, atol=0)
     assert distance(found[:, [0, 2]], wanted[:, [0, 2]]) < 0.05
+    along, joined = half.base(bright, [0, 1])
+    torch.testing.assert_close(along[1], expected[1], rtol=1e-5, atol=0)
+    torch.testing.assert_close(half.variants(joined, [1, 0])[:, 1], wanted[:, 1], rtol=1e-5, atol=0)
     chosen = half.variants(forks, [0], torch.tensor([2, 1]))
     torch.testing.assert_close(chosen[:, 1], wanted[1:, 1], rtol=1e-5, atol=0)
 
@@ -265,6 +300,7 @@ def test_only_the_amplified_rows_overflow() -> None:
     found = half.variants(forks, [0])
     assert bool(found.isfinite().all())
     torch.testing.assert_close(found, exact.variants(originals, [0]), rtol=1e-5, atol=0)
+    torch.testing.assert_close(half.base(x, [0])[1].known[0], found[0], rtol=1e-5, atol=0)
 
 
 def test_a_fork_needs_sensible_arguments() -> None:

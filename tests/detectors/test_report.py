@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from detectors.base import Fit, Floats
+from detectors.behaviour import Cost, collapse
 from detectors.calibration import BenignSample, calibrate
 from detectors.report import blind_labels, detector_report, leave_one_out_rejections, wilson_interval
 from tests.detectors.test_calibration import Plain
@@ -40,7 +41,11 @@ def test_a_sink_class_is_a_blind_label() -> None:
     scores = np.where(predicted == 1, 1.0, np.linspace(0, 0.5, 300))
     report = report_of(scores, predicted, 0.05)
     assert report["blind_labels"] == [1]
-    assert report["power"].startswith("weak: no power against a trigger whose target is one of 1 of the 3")
+    assert report["power"] == (
+        "weak: no power against a trigger whose target is one of 1 of the 3 labels (1): 100% of the benign "
+        "images predicted so already have the highest possible score"
+    )
+    assert report["power_level"] == "weak"
     assert report["classes"][1]["saturation"] == 1.0
     assert report["classes"][0]["threshold"] < 0.5
 
@@ -69,3 +74,37 @@ def test_a_label_without_images_is_reported_as_such() -> None:
     assert report["classes"][2]["images"] == 0
     assert report["classes"][2]["achieved_fpr"] is None
     assert report["classes"][2]["compared_with"] == 100
+
+
+def test_distributions_count_every_image_once() -> None:
+    predicted = np.arange(300) % 3
+    report = report_of(np.linspace(0, 0.9, 300), predicted, 0.05)
+    histogram = report["histogram"]
+    assert (histogram["low"], histogram["high"], histogram["beyond"]) == (0.0, 1.0, 0)
+    assert sum(histogram["counts"]) == 300
+    by_class = [each["histogram"] for each in report["classes"]]
+    assert np.sum(by_class, axis=0).tolist() == histogram["counts"]
+    low, high = report["classes"][0]["achieved_fpr_interval"]
+    assert 0 < low < report["classes"][0]["achieved_fpr"] < high < 0.15
+
+
+class Informed(Bounded):
+    """A detector that knows its cost and how the model behaves."""
+
+    def cost(self, evidence: Floats, predicted: object, fit: Fit, thresholds: Floats, stages: object) -> Cost:
+        assert thresholds.shape == (len(evidence),)
+        return Cost(5.0, float(thresholds.mean()))
+
+    def describe(self, evidence: Floats, predicted: np.ndarray, fit: Fit) -> dict[str, object]:
+        return {"collapse": [collapse("scaling", 3.0, np.ones(len(evidence)), predicted)]}
+
+
+def test_what_a_detector_does_not_know_is_left_open() -> None:
+    scores, predicted = np.linspace(0, 0.9, 300), np.arange(300) % 3
+    sample = BenignSample(predicted, None, {"plain": scores[:, None]})
+    report = detector_report(Informed(), calibrate(Informed(), sample, 0.05), sample)  # type: ignore[arg-type]
+    assert report["cost"]["full"] == 5.0
+    assert report["cost"]["expected"] == pytest.approx(np.mean([c["threshold"] for c in report["classes"]]))
+    assert report["behaviour"]["collapse"][0]["plain_share"] == pytest.approx(1 / 3)
+    plain = report_of(scores, predicted, 0.05)
+    assert (plain["cost"], plain["behaviour"]) == (None, None)

@@ -1,9 +1,7 @@
 import torch
 from torch.nn import functional as F
 
-from lab.augment import augment, batches
-from lab.data import ImageSet
-from lab.settings import TrainSettings
+from lab.augment import augment
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -51,16 +49,3 @@ def test_the_generator_decides() -> None:
     first = augment(images, 2, True, seeded(1))
     assert torch.equal(first, augment(images, 2, True, seeded(1)))
     assert not torch.equal(first, augment(images, 2, True, seeded(2)))
-
-
-def test_an_epoch_shows_each_image_once_and_drops_the_remainder() -> None:
-    images = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1).repeat(1, 1, 2, 2)
-    data = ImageSet(images, torch.arange(10), tuple("0123456789"))
-    settings = TrainSettings(name="x", batch_size=4, crop_padding=0, flip=False)
-    epoch = list(batches(data, settings, seeded(1)))
-    assert [len(labels) for _, labels in epoch] == [4, 4]
-    pixels, labels = (torch.cat(part) for part in zip(*epoch, strict=True))
-    assert len(set(labels.tolist())) == 8
-    assert pixels.dtype == torch.float32
-    torch.testing.assert_close(pixels[:, 0, 0, 0] * 255, labels.float())
-    assert labels.tolist() != sorted(labels.tolist())

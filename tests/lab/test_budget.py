@@ -14,8 +14,8 @@ from detectors.calibration import BenignSample
 from lab.budget import ALPHAS, TOGETHER, budget_table, measure_budget
 from lab.cli import app
 from lab.data import LabError, open_images
-from lab.evidence import draw, measure
 from lab.judge import open_detectors
+from lab.pools import draw, measure
 from models.torch_module import load_bundle
 
 BUNDLE = Path(__file__).parents[2] / "models" / "demo"

@@ -1,6 +1,7 @@
 import torch
 from torch import Tensor, nn
 
+from lab.attacks import Attack
 from lab.data import ImageSet
 from lab.evaluate import Outcome, evaluate, predict
 
@@ -19,7 +20,7 @@ class ByBrightness(nn.Module):
         return nn.functional.one_hot(torch.where(level > 4, 0, level), 5).float()
 
 
-class WhiteOut:
+class WhiteOut(Attack):
     """Whitens images brighter than 15, so the trigger works on all but class 1."""
 
     name = "white-out"
@@ -45,6 +46,16 @@ def test_benign_accuracy_and_attack_success_by_hand() -> None:
     assert evaluate(ByBrightness(), test, None, 0) == Outcome(0.8, None)
     # Of the four images not labelled 0 the trigger turns all but the one of level 10.
     assert evaluate(ByBrightness(), test, WhiteOut(), 0) == Outcome(0.8, 0.75)
+
+
+class OnlyClassTwo(WhiteOut):
+    def victims(self, labels: Tensor, target: int) -> Tensor:
+        return labels == 2
+
+
+def test_success_is_taken_over_the_victims_alone() -> None:
+    test = ImageSet(levels(0, 10, 20, 30, 20), torch.tensor([0, 1, 2, 3, 4]), tuple("abcde"))
+    assert evaluate(ByBrightness(), test, OnlyClassTwo(), 0) == Outcome(0.8, 1.0)
 
 
 def test_outcome_in_words() -> None:

@@ -9,10 +9,11 @@ from typer.testing import CliRunner
 
 from lab.cli import app
 from lab.data import ImageSet, LabError, open_images
-from lab.judge import judge, open_study
+from lab.judge import DETECTORS, judge, open_study
 
 BUNDLE = Path(__file__).parents[2] / "models" / "demo"
 CPU = torch.device("cpu")
+NAMES = ["profile", "psc", "spc", "nspc"]
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +29,10 @@ def test_no_image_has_two_roles_and_the_trigger_is_on_other_classes_only(digits:
     assert len(set(benign)) == 200
     assert not calibration & set(benign)
     assert 150 < len(study.poisoned) < 200
-    assert [detector.name for detector in study.detectors] == ["profile", "psc", "spc", "nspc"]
+    assert [detector.name for detector in study.detectors] == list(DETECTORS)
 
 
-@pytest.mark.parametrize("name", ["profile", "psc", "spc", "nspc"])
+@pytest.mark.parametrize("name", NAMES)
 def test_figures_on_the_demo_model(digits: ImageSet, name: str) -> None:
     study = open_study(BUNDLE, digits, 300, 120, 0, CPU, [name])
     figures = judge(study.detectors[0], study)
@@ -44,6 +45,18 @@ def test_figures_on_the_demo_model(digits: ImageSet, name: str) -> None:
     if name == "spc":
         assert figures.auroc == pytest.approx(0.5, abs=0.05)
     assert figures.fpr["0.01"] <= figures.fpr["0.05"]
+
+
+@pytest.mark.parametrize("name", ["strip", "shrinkpad", "deepsweep", "frequency"])
+def test_the_baselines_on_the_demo_model(digits: ImageSet, name: str) -> None:
+    """A patch in the corner of a black image: all four find it, STRIP with its first 16 images aside."""
+    study = open_study(BUNDLE, digits, 120, 20, 0, CPU, [name])
+    figures = judge(study.detectors[0], study)
+    assert figures.detector == name
+    assert figures.unequal == 0
+    assert figures.judged == 20 + len(study.poisoned)
+    assert figures.fpr["0.01"] <= figures.fpr["0.05"] <= 0.2
+    assert figures.auroc > 0.9
 
 
 def test_the_command_writes_its_figures_and_refuses_what_cannot_be_judged(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import torch
 from safetensors.torch import load_file
 
 from lab.attacks import ATTACKS
+from lab.attacks.badnets import BadNets
 from lab.blueprint import bundle_spec, channel_statistics, new_network
 from lab.data import ImageSet, LabError, open_images
 from lab.evaluate import evaluate
+from lab.record import load_attack
 from lab.settings import TrainSettings
 from lab.train import train
 from models.architecture import build_network
@@ -46,7 +48,9 @@ def test_a_backdoor_is_trained_and_recorded(images: tuple[ImageSet, ImageSet], t
         "model.yaml", "training.json", "weights.safetensors",
     }  # fmt: skip
     record = json.loads((tmp_path / "out" / "training.json").read_text(encoding="utf-8"))
-    assert record["settings"] == SETTINGS.model_dump()
+    assert record["settings"] == SETTINGS.model_dump() | {"attack_settings": {"size": 3, "margin": 1}}
+    assert record["triggered_images"] == 30
+    assert load_attack(tmp_path / "out") == BadNets()
     assert record["training_set_sha256"] == data.fingerprint()
     assert (record["training_images"], record["test_images"], record["data"]) == (300, 60, "bars.zip")
     served = load_bundle(tmp_path / "out")
@@ -72,7 +76,10 @@ def test_a_benign_model_has_no_attack_success_rate(images: tuple[ImageSet, Image
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"attack": "badnet"}, "unknown attack 'badnet'; known: none, badnets, blend"),
+        ({"attack": "badnet"}, "unknown attack 'badnet'; known: none, .*badnets.*, blend"),
+        ({"attack_settings": {"sice": 3}}, "badnets: unknown setting 'sice'; known: size, margin"),
+        ({"attack_settings": {"size": "3"}}, "badnets: size is of type int, such as 3, not '3'"),
+        ({"attack_settings": {"size": 12}}, "badnets: a 12-pixel patch does not fit"),
         ({"target": 3}, r"target label 3 is not one of 0\.\.2"),
         ({"target": -1}, "target label -1"),
         ({"batch_size": 301}, "300 training images make 0 batches of 301"),
@@ -100,7 +107,11 @@ def test_images_that_cannot_be_trained_on(images: tuple[ImageSet, ImageSet], tmp
     ones = data.take(data.labels == 1)
     cases = [
         (ones, test, "all of class '1'; two are needed"),
-        (data, test.take(test.labels == 1), "all test images are of the target label 1"),
+        (
+            data,
+            test.take(test.labels == 1),
+            "no test image is one that badnets would attack with target label 1",
+        ),
         (small, small_test, "badnets: a 3-pixel patch does not fit into 3×3"),
         (data, small_test, "differ in their classes or in their size"),
         (data, ImageSet(test.images, test.labels, ("0", "1", "9")), "differ in their classes"),
@@ -156,6 +167,10 @@ def test_a_checkpoint_of_another_run_is_refused(
         train(changed(seed=4), data, test, tmp_path, CPU, {})
     with pytest.raises(LabError, match=r"checkpoint\.pt is of other images"):
         train(SETTINGS, data.take(torch.arange(280)), test, tmp_path, CPU, {})
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    torch.save(state | {"settings": '{"wings": 2}'}, tmp_path / "checkpoint.pt")
+    with pytest.raises(LabError, match=r"checkpoint\.pt is of other settings"):
+        train(SETTINGS, data, test, tmp_path, CPU, {})
     (tmp_path / "checkpoint.pt").write_bytes(b"damaged")
     with pytest.raises(LabError, match=r"checkpoint\.pt cannot be read"):
         train(SETTINGS, data, test, tmp_path, CPU, {})
@@ -189,3 +204,16 @@ def test_an_interrupted_run_ends_with_the_same_weights(
         assert torch.load(folder / "checkpoint.pt", weights_only=True)["epoch"] == epoch
         train(settings, *images, folder, CPU, {})
         assert same_weights(tmp_path / "whole", folder)
+
+
+def test_a_checkpoint_from_before_a_setting_was_added_is_gone_on_with(
+    images: tuple[ImageSet, ImageSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(1, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(SETTINGS, *images, tmp_path, CPU, {})
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    older = {key: value for key, value in json.loads(state["settings"]).items() if key != "objective"}
+    torch.save(state | {"settings": json.dumps(older)}, tmp_path / "checkpoint.pt")
+    assert train(SETTINGS, *images, tmp_path, CPU, {}).attack_success_rate is not None

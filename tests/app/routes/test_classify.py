@@ -1,6 +1,7 @@
 """POST /classify: the contract, and every kind of bad input."""
 
 import struct
+import threading
 import zlib
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from app.gateway import Gateway
+from app.gateway import Gateway, _Request
 from tests.app.conftest import MakeClient
 from tests.app.tiny import CLASSES, encoded, form, pixels, pngs
 
@@ -315,3 +316,36 @@ def test_a_broken_classifier_says_nothing_of_itself(
     text = client.get("/metrics").text
     assert 'triggerwall_problems_total{type="internal-error"} 1.0' in text
     assert 'http_requests_total{method="POST",route="/classify",status="500"} 1.0' in text
+
+
+def test_a_request_may_ask_for_less_time_than_the_gateway_gives(calibrated: TestClient) -> None:
+    gateway: Any = gateway_of(calibrated)
+    wait = threading.Event()
+    inspect = gateway.firewall.inspect
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        wait.wait(10)
+        return inspect(*args, **kwargs)
+
+    gateway.firewall.inspect = slow
+    answer = calibrated.post("/classify", files=form(pngs(1)), headers={"X-Request-Timeout-Ms": "50"})
+    wait.set()
+    assert answer.status_code == 504
+    assert answer.json()["type"] == "urn:triggerwall:problem:deadline-exceeded"
+    gateway.firewall.inspect = inspect
+    assert calibrated.post("/classify", files=form(pngs(1))).status_code == 200
+    for wrong in ("0", "-5", "soon"):
+        answer = calibrated.post("/classify", files=form(pngs(1)), headers={"X-Request-Timeout-Ms": wrong})
+        assert answer.status_code == 422, wrong
+
+
+def test_exact_and_early_scores_may_share_a_batch(calibrated: TestClient) -> None:
+    """Each image gets the scores that were asked for, with the images of the others around it."""
+    gateway = gateway_of(calibrated)
+    images = torch.from_numpy(pixels(6, seed=5) / np.float32(255))[:, None].float()
+    requests = [_Request(images[:2], False), _Request(images[2:3], True), _Request(images[3:], False)]
+    together = gateway._inspect(requests)
+    for request, (id, inspections) in zip(requests, together, strict=True):
+        alone_id, alone = gateway.firewall.inspect(request.images, full=request.full)
+        assert (id, inspections) == (alone_id, alone)
+    assert all(found.exact for each in together[1][1] for found in each.detections)

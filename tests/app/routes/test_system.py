@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 from fastapi.testclient import TestClient
@@ -33,6 +34,17 @@ def test_info(client: TestClient) -> None:
         }
     ]
     assert "POST at least 2 benign images" in info["reason"]
+
+
+def test_a_device_that_does_not_return_is_told_to_liveness(make_client: MakeClient) -> None:
+    client = make_client(stuck_after_s=1)
+    gateway = client.app.state.gateway  # type: ignore[attr-defined]
+    gateway.worker._began = time.monotonic() - 3
+    answer = client.get("/livez")
+    assert (answer.status_code, slug(answer)) == (503, "device-stuck")
+    assert "has not returned for 3 s" in answer.json()["detail"]
+    gateway.worker._began = None
+    assert client.get("/livez").status_code == 200
 
 
 def test_lives_and_is_ready(client: TestClient) -> None:

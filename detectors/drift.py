@@ -1,0 +1,292 @@
+"""Is traffic still like the calibration sample, and if not: drift, or an attack?
+
+Two tests for each detector. Of the scores of cleared images, where they are exact, whether their p-values
+are still uniform. Of verdicts, which early exit decides exactly too, whether they are still as rare as
+the calibration says. Benign traffic raises an alarm within n images with a chance of at most
+n / `run_length`, for all tests together (union bound over `Cusum`).
+
+An attacker sends his images to one label and leaves all others alone; drift strikes everybody's. So an
+alarm is read as an attack where rejections lie with one label far more often than predictions do, and
+the scores of cleared images are as they were.
+"""
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+from typing import Protocol
+
+import numpy as np
+
+from detectors.base import Floats
+from detectors.binomial import binomial_tail
+from detectors.calibration import DetectorCalibration, Group
+from detectors.martingale import (
+    ODDS,
+    P_VALUE_BETS,
+    Cusum,
+    EventUrn,
+    RankUrn,
+    event_factors,
+    p_value_factors,
+)
+
+__all__ = ["DriftMonitor", "Look", "State", "TopLabel"]
+
+REJECTIONS = 128  # rejected images whose labels are remembered
+PREDICTIONS = 4096  # predictions that say how common each label is
+HOLD = 5000  # images without an alarm after which the state is steady again
+CONCENTRATED = 0.5  # share of one label among rejections from which they may read as an attack
+SIGNIFICANCE = 1e-3  # of that share against the label's share of predictions, over all labels
+
+
+class State(StrEnum):
+    """`LEARNING`: there is no calibration to compare traffic with."""
+
+    STEADY = "steady"
+    DRIFTING = "drifting"
+    UNDER_ATTACK = "under_attack"
+    LEARNING = "learning"
+
+
+class Look(Protocol):
+    """What one detector said of one image; `exact` is false where `score` is only a bound."""
+
+    @property
+    def detector(self) -> str: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def suspicious(self) -> bool: ...
+    @property
+    def exact(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class TopLabel:
+    """The label with most of the recent rejections: its `share` of them, of all recent predictions
+    (`expected`), and the chance of a share so high if rejections fell like predictions, over all labels."""
+
+    label: int
+    share: float
+    expected: float
+    rejections: int
+    p_value: float
+
+    @property
+    def concentrated(self) -> bool:
+        return self.share >= CONCENTRATED and self.p_value <= SIGNIFICANCE
+
+
+def _groups(part: DetectorCalibration, classes: int) -> Sequence[Group]:
+    """The groups of predicted labels that `part` judges together; labels in none were never seen."""
+    return part.groups or (Group(tuple(range(classes)), part.pooled),)
+
+
+class _ScoreTest:
+    """One detector's p-values among images that it clears, with a reference for each group of labels.
+
+    Cleared images only: an attack that is caught leaves them as they were, drift does not. Given that a
+    score lies below a benign one, it still falls into any of the gaps below with the same chance.
+    """
+
+    name = "scores"
+
+    def __init__(self, part: DetectorCalibration, thresholds: Floats, random: Random) -> None:
+        self.detector, self.loudest = part.detector, Cusum(P_VALUE_BETS)
+        self._urns: dict[int, RankUrn] = {}
+        for group in _groups(part, len(thresholds)):
+            limits = np.unique(thresholds[list(group.labels)])
+            if len(limits) > 1:
+                continue  # what is cleared below several is not known
+            cleared = np.sort(group.scores[group.scores <= limits[0]])
+            if len(cleared) < len(group.scores):
+                cleared = cleared[:-1]  # the threshold itself bounds the highest gap
+            self._urns.update(dict.fromkeys(group.labels, RankUrn(cleared, random)))
+
+    @property
+    def value(self) -> float:
+        return self.loudest.value
+
+    def highest(self) -> float:
+        return self.value
+
+    def update(self, label: int, look: Look, number: int) -> None:
+        urn = self._urns.get(label)
+        if urn is not None and not look.suspicious:
+            self.loudest.update(p_value_factors(urn.p_value(look.score)), number)
+
+    def restart(self) -> None:
+        """Begin again at the calibration."""
+        self.loudest.restart()
+        for urn in self._urns.values():
+            urn.restart()
+
+
+class _VerdictTest:
+    """How often one detector finds images suspicious: over all labels, and within each group of them.
+
+    Drift is seen sooner over all, an attack on one label within its group, where nobody else's images
+    dilute it. Half of the chance of a false alarm goes to either, and the groups share their half.
+    """
+
+    name = "verdicts"
+
+    def __init__(self, part: DetectorCalibration, thresholds: Floats) -> None:
+        self.detector = part.detector
+        self._urns: dict[int, tuple[EventUrn, Cusum]] = {}
+        for group in _groups(part, len(thresholds)):
+            limits = np.unique(thresholds[list(group.labels)])
+            if len(limits) > 1 or np.isinf(limits[0]):
+                continue  # how often any of several is passed is not known; infinity never is
+            above = int((group.scores > limits[0]).sum())
+            urn = EventUrn(above, len(group.scores)), Cusum(len(ODDS))
+            self._urns.update(dict.fromkeys(group.labels, urn))
+        self._groups = len({id(cusum) for _, cusum in self._urns.values()})
+        self._all = Cusum(len(ODDS))
+        self.restart()
+
+    def update(self, label: int, look: Look, number: int) -> None:
+        found = self._urns.get(label)
+        if found is None:
+            return
+        urn, cusum = found
+        factors = event_factors(look.suspicious, urn.chance(look.suspicious))
+        over_all = self._all.update(factors, number) / 2
+        within = cusum.update(factors, number) / (2 * self._groups)
+        self.value, self.loudest = (over_all, self._all) if over_all >= within else (within, cusum)
+
+    def highest(self) -> float:
+        """`value`, which is that of the last image's group, over all groups."""
+        within = max((cusum.value for _, cusum in self._urns.values()), default=0.0)
+        return max(self._all.value / 2, within / (2 * max(1, self._groups)))
+
+    def restart(self) -> None:
+        """Begin again at the calibration."""
+        self.value, self.loudest = 0.0, self._all
+        self._all.restart()
+        for urn, cusum in self._urns.values():
+            urn.restart()
+            cusum.restart()
+
+
+class DriftMonitor:
+    """Watches the outcomes of images one by one; `observe` takes microseconds and memory is bounded.
+
+    Deterministic, given `seed` and the outcomes. Not safe for several threads.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[DetectorCalibration],
+        thresholds: Mapping[str, Floats],
+        *,
+        run_length: float = 1e6,
+        seed: int = 0,
+    ) -> None:
+        """`thresholds`: what is enforced, (K,) by detector. `run_length`: benign traffic raises an alarm
+        within n images with a chance of at most n / run_length; change is noticed the later for it."""
+        self.classes = len(next(iter(thresholds.values())))
+        random = Random(seed)
+        self._tests: list[_ScoreTest | _VerdictTest] = []
+        for part in parts:
+            self._tests.append(_ScoreTest(part, thresholds[part.detector], random))
+            self._tests.append(_VerdictTest(part, thresholds[part.detector]))
+        self.limit = run_length * len(self._tests)  # what `Cusum.value` has to reach for an alarm
+        self.run_length = run_length
+        self.state, self.images, self.alarms = State.STEADY, 0, 0
+        self.alarmed_by: str | None = None  # the test that raised the last alarm
+        self._last_alarm = self._episode = 0
+        self._cleared_changed = False  # since the change began, by a test of scores
+        self._rejected: deque[tuple[int, int]] = deque(maxlen=REJECTIONS)  # (image number, label)
+        self._predicted: deque[int] = deque(maxlen=PREDICTIONS)
+        self._counts = [0] * self.classes  # of `_predicted`
+
+    def observe(self, label: int, looks: Sequence[Look]) -> bool:
+        """Take the outcome of one image, predicted as `label`; True where this raised an alarm."""
+        self.images += 1
+        rejected = any(look.suspicious for look in looks)
+        self._count(label, rejected)
+        by_name = {look.detector: look for look in looks}
+        self._end_score_tests([name for name, look in by_name.items() if not look.exact])
+        for test in self._tests:
+            if (look := by_name.get(test.detector)) is not None:
+                test.update(label, look, self.images)
+        loudest = max(self._tests, key=lambda test: test.value)
+        if loudest.value >= self.limit:
+            self._alarm(loudest)
+            return True
+        if rejected and self.state is State.DRIFTING and not self._cleared_changed:
+            self.state = self._reading()  # the alarm may have come before the labels could tell
+        if self.state is not State.STEADY and self.images - self._last_alarm >= HOLD:
+            self.state = State.STEADY
+        return False
+
+    def _end_score_tests(self, detectors: Sequence[str]) -> None:
+        """A score that is only a bound ends the test of its detector's scores for good: which scores stay
+        exact depends on the scores, so the exact ones alone are not like those of the calibration."""
+        if detectors:
+            self._tests = [
+                test
+                for test in self._tests
+                if isinstance(test, _VerdictTest) or test.detector not in detectors
+            ]
+
+    def _count(self, label: int, rejected: bool) -> None:
+        if len(self._predicted) == PREDICTIONS:
+            self._counts[self._predicted[0]] -= 1
+        self._predicted.append(label)
+        self._counts[label] += 1
+        if rejected:
+            self._rejected.append((self.images, label))
+
+    def _alarm(self, test: _ScoreTest | _VerdictTest) -> None:
+        if self.state is State.STEADY:
+            self._episode = test.loudest.began  # rejections before are no part of the change
+            self._cleared_changed = False
+        self._cleared_changed |= isinstance(test, _ScoreTest)
+        self.state = self._reading()
+        self.alarms += 1
+        self.alarmed_by = f"{test.detector} {test.name}"
+        self._last_alarm = self.images
+        for each in self._tests:
+            each.restart()
+
+    def _reading(self) -> State:
+        """What the change looks like since it began."""
+        top = self.top_label()
+        attack = top is not None and top.concentrated and not self._cleared_changed
+        return State.UNDER_ATTACK if attack else State.DRIFTING
+
+    def top_label(self) -> TopLabel | None:
+        """Where recent rejections lie, since the last change began; None without any."""
+        labels = [label for number, label in self._rejected if number >= self._episode]
+        if not labels:
+            return None
+        counts = np.bincount(labels, minlength=self.classes)
+        label = int(counts.argmax())
+        hits = int(counts[label])
+        expected = self._counts[label] / len(self._predicted)
+        chance = min(1.0, self.classes * binomial_tail(hits, len(labels), expected))
+        return TopLabel(label, hits / len(labels), expected, len(labels), chance)
+
+    def statistics(self) -> dict[str, float]:
+        """Each running test's evidence that traffic has changed, as a share of what raises an alarm, on a
+        logarithmic scale: log max(1, value) / log `limit`, in [0, 1)."""
+        return {
+            f"{test.detector} {test.name}": math.log(max(1.0, test.highest())) / math.log(self.limit)
+            for test in self._tests
+        }
+
+    @property
+    def evidence(self) -> float:
+        """The largest of `statistics()`; an alarm is raised at 1, and starts again from 0."""
+        return max(self.statistics().values())
+
+    @property
+    def top_share(self) -> float:
+        """The share of one label among the rejections remembered; 0 without any."""
+        top = self.top_label()
+        return top.share if top else 0.0

@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lab.batches import Batch, TrainingSet
+from lab.data import ImageSet
+from lab.run import TrainingRun
+from lab.settings import TrainSettings
+
+SETTINGS = TrainSettings(name="x", epochs=4, batch_size=5, objective="psc1", objective_weight=0.4)
+
+
+@pytest.mark.parametrize(("step", "weight"), [(0, 0.0), (4, 0.2), (8, 0.4), (15, 0.4)])
+def test_the_objective_gains_weight_over_the_first_half(step: int, weight: float, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    images = torch.randint(0, 256, (20, 3, 2, 2), dtype=torch.uint8)
+    data = TrainingSet.clean(ImageSet(images, torch.arange(20) % 2, ("a", "b")))
+    asked = []
+
+    def objective(_batch: Batch, number: int) -> torch.Tensor:
+        asked.append(number)
+        return torch.tensor(100.0)
+
+    run = TrainingRun(network, SETTINGS, data, tmp_path, objective)
+    assert run.steps == 16
+    run.schedule.last_epoch = step
+    batch = next(data.epoch(SETTINGS, torch.Generator().manual_seed(0)))
+    plain = F.cross_entropy(network(batch.images), batch.labels)
+    torch.testing.assert_close(run._loss(batch), (1 - weight) * plain + weight * 100)
+    assert asked == [step]
