@@ -58,6 +58,8 @@ def build_firewall(settings: Settings) -> Firewall:
         mode=settings.mode,
         thresholds=settings.thresholds,
         conditioning=settings.conditioning,
+        ties=settings.ties,
+        suspects=settings.suspects,
     )
 
 

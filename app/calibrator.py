@@ -143,17 +143,23 @@ class Calibrator:
             self.progress = None
 
     async def create(
-        self, images: Iterable[BenignImage], alpha: float, *, activate: bool, total: int | None = None
+        self,
+        images: Iterable[BenignImage],
+        alpha: float,
+        *,
+        activate: bool,
+        total: int | None = None,
+        contamination: float = 0.0,
     ) -> Record:
         """Calibrate at budget `alpha` on `images`, which are taken and let go batch by batch; `total` says
-        how many there are, for `progress`.
+        how many there are, for `progress`. A share `contamination` of them may be poisoned.
 
         Call it within `reserved()`. Raises `UnusableImages`, `CalibrationError`, whatever `images`
         raises, and `StoreError`; what is enforced has then not changed.
         """
         self.progress = Progress("measuring", 0, total)
         sample, skipped = await self._measure(images)
-        return await self._make(sample, skipped, alpha, activate)
+        return await self._make(sample, skipped, alpha, activate, contamination=contamination)
 
     async def create_from_traffic(
         self, sample: BenignSample, alpha: float, contamination: float, *, activate: bool
@@ -172,15 +178,18 @@ class Calibrator:
         alpha: float,
         activate: bool,
         about: dict[str, Any] | None = None,
+        contamination: float = 0.0,
     ) -> Record:
         """Calibrate on `sample`, store that with its report, to which `about` is added, and enforce it."""
         self.progress = Progress("fitting", len(sample), len(sample))
-        content = await self.worker.run(self.firewall.calibrate, sample, alpha)
+        screening = await asyncio.to_thread(self.firewall.screen, sample)
+        content = await self.worker.run(self.firewall.calibrate, sample, alpha, contamination, screening)
+        used = screening.without_suspects(sample)
         info, created = self.firewall.classifier.info, now()
         id = new_id(created)
         guard = await self.worker.run(self.firewall.prepare, id, content)
         engines = {watch.detector: watch.scorer.engine for watch in guard.watches}
-        report = await asyncio.to_thread(calibration_report, self.firewall, sample, content, skipped, engines)
+        report = await asyncio.to_thread(calibration_report, self.firewall, used, content, skipped, engines)
         record = Record(
             id=id,
             created_at=created,
@@ -188,7 +197,7 @@ class Calibrator:
             model_name=info.name,
             model_version=info.version,
             alpha=alpha,
-            images=len(sample),
+            images=content.images,
             content=content.to_json(),
             report={**report, **(about or {})},
         )

@@ -6,26 +6,23 @@ batch is judged by one calibration from its first image to its last.
 
 import logging
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from app.draws import draws, new_secret
 from app.policy import Detection, Mode, Verdict, decide, is_suspicious
 from app.stopwatch import Stopwatch
 from detectors.base import BasePass, CalibrationError, Detector, Floats, Scorer
-from detectors.calibration import (
-    BenignSample,
-    Conditioning,
-    DetectorCalibration,
-    calibrate,
-    images_needed,
-)
+from detectors.budget import share_budget
+from detectors.calibration import BenignSample, Conditioning, DetectorCalibration, Ties
+from detectors.contamination import FOUND, Screening, screen
+from detectors.profile import Profile
 from detectors.references import References, keep_references, references_wanted, with_references
-from detectors.report import blind_labels
 from models.base import Classifier
 
 __all__ = ["CalibrationContent", "Firewall", "Guard", "Inspection", "NotCalibrated", "ThresholdKind"]
@@ -33,6 +30,7 @@ __all__ = ["CalibrationContent", "Firewall", "Guard", "Inspection", "NotCalibrat
 log = logging.getLogger("triggerwall.firewall")
 
 ThresholdKind = Literal["conformal", "fixed"]
+Suspects = Literal["remove", "report"]
 
 
 class NotCalibrated(Exception):  # noqa: N818  (it names the state the gateway is in)
@@ -51,7 +49,11 @@ class Inspection:
 
 @dataclass(frozen=True)
 class CalibrationContent:
-    """What was learnt from benign images: everything that is needed to enforce it again after a restart."""
+    """What was learnt from benign images: everything that is needed to enforce it again after a restart.
+
+    `images` were used; `screening` (JSON) says which others were left out, and why. `secret` decides who is
+    lucky under randomised ties; None where they are conservative.
+    """
 
     classifier_digest: str
     alpha: float
@@ -59,6 +61,8 @@ class CalibrationContent:
     labelled: bool
     conditioning: Conditioning
     parts: tuple[DetectorCalibration, ...]
+    secret: str | None = None
+    screening: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -68,6 +72,8 @@ class CalibrationContent:
             "labelled": self.labelled,
             "conditioning": self.conditioning,
             "detectors": [part.to_json() for part in self.parts],
+            "secret": self.secret,
+            "screening": None if self.screening is None else dict(self.screening),
         }
 
     @classmethod
@@ -80,6 +86,8 @@ class CalibrationContent:
             content["labelled"],
             content["conditioning"],
             parts,
+            content.get("secret"),
+            content.get("screening"),
         )
 
 
@@ -91,15 +99,28 @@ class Watch:
     scorer: Scorer
     thresholds: Tensor  # (K,) float64 on the classifier's device
     limits: Floats  # the same, on the host
+    ties: Tensor  # (K,) float64: which share of the scores exactly there is suspicious too
     calibration: DetectorCalibration | None
+
+    def thresholds_for(self, labels: Tensor, draws: Tensor) -> Tensor:
+        """(B,) thresholds for images predicted as `labels` (B,) whose numbers are `draws` (B,).
+
+        A tie is settled before there is a score: the unlucky image's threshold is the next number below,
+        so that `score > threshold` and every early exit mean what they always do.
+        """
+        thresholds = self.thresholds[labels]
+        below = torch.nextafter(thresholds, torch.full_like(thresholds, -math.inf))
+        return torch.where(draws < self.ties[labels], below, thresholds)
 
 
 @dataclass(frozen=True)
 class Guard:
-    """Everything that one calibration enforces. `id` is None under data-free fixed thresholds."""
+    """Everything that one calibration enforces. `id` is None under data-free fixed thresholds, `secret`
+    where no tie is settled by lot."""
 
     id: str | None
     watches: tuple[Watch, ...]
+    secret: str | None = None
 
     @property
     def rows(self) -> int:
@@ -118,6 +139,8 @@ class Firewall:
         mode: Mode = Mode.ENFORCE,
         thresholds: ThresholdKind = "conformal",
         conditioning: Conditioning = "class",
+        ties: Ties = "conservative",
+        suspects: Suspects = "remove",
     ) -> None:
         """`detectors` all have to clear an image. With `fixed` thresholds the papers' own T decide, and
         detectors that need no benign images work before any calibration. `on_stage` may be set to be told
@@ -127,6 +150,8 @@ class Firewall:
         self.mode = mode
         self.thresholds: ThresholdKind = thresholds
         self.conditioning: Conditioning = conditioning
+        self.ties: Ties = ties
+        self.suspects: Suspects = suspects
         self.guard: Guard | None = self._data_free_guard() if thresholds == "fixed" else None
         self.on_stage: Callable[[str, float], None] = lambda _stage, _seconds: None
 
@@ -154,7 +179,7 @@ class Firewall:
         if reason is not None:
             raise CalibrationError(f"calibration {id} cannot be enforced: {reason}")
         parts = {part.detector: part for part in content.parts}
-        return Guard(id, tuple(self._watch(d, parts[d.name]) for d in self.detectors))
+        return Guard(id, tuple(self._watch(d, parts[d.name]) for d in self.detectors), content.secret)
 
     def enforce(self, guard: Guard | None) -> None:
         """From the next batch on, judge by `guard`."""
@@ -168,8 +193,9 @@ class Firewall:
         classes = self.classifier.num_classes
         fixed = self.thresholds == "fixed"
         values = detector.fixed_thresholds(part.fit) if fixed else part.thresholds(classes)
+        ties = np.zeros(classes) if fixed else part.tie_probabilities(classes)
         scorer = detector.scorer(part.fit, part.stages)
-        return Watch(detector.name, scorer, self._on_device(values), values, part)
+        return Watch(detector.name, scorer, self._on_device(values), values, self._on_device(ties), part)
 
     def _data_free_guard(self) -> Guard | None:
         watches = []
@@ -181,7 +207,10 @@ class Firewall:
                 )
                 continue
             values = detector.fixed_thresholds(fit)
-            watches.append(Watch(detector.name, detector.scorer(fit), self._on_device(values), values, None))
+            scorer, thresholds = detector.scorer(fit), self._on_device(values)
+            watches.append(
+                Watch(detector.name, scorer, thresholds, values, torch.zeros_like(thresholds), None)
+            )
         return Guard(None, tuple(watches)) if watches else None
 
     def _on_device(self, values: np.ndarray[Any, Any]) -> Tensor:
@@ -200,7 +229,7 @@ class Firewall:
         guard = self.guard
         if guard is None and self.mode is Mode.ENFORCE:
             raise NotCalibrated("no calibration is active")
-        return (guard.id if guard else None), self._judge(images, guard.watches if guard else (), full)
+        return (guard.id if guard else None), self._judge(images, guard, full)
 
     @torch.inference_mode()
     def rehearse(self, guard: Guard) -> None:
@@ -208,16 +237,20 @@ class Firewall:
         on traffic is raised here."""
         info = self.classifier.info
         for full in (False, True):
-            self._judge(torch.full((2, info.channels, *info.size), 0.5), guard.watches, full)
+            self._judge(torch.full((2, info.channels, *info.size), 0.5), guard, full)
 
-    def _judge(self, images: Tensor, watches: Sequence[Watch], full: bool) -> list[Inspection]:
+    def _judge(self, images: Tensor, guard: Guard | None, full: bool) -> list[Inspection]:
+        watches = guard.watches if guard else ()
         stopwatch = Stopwatch(self.classifier.device)
         base = self._base_pass(self._to_device(images), watches)
         stopwatch.mark("predict")
-        results = [self._score(base, watch, full) for watch in watches]
-        # One transfer for everything: label, confidence, then score, threshold and exactness per detector.
+        lots = self._draws(images, guard)
+        results = [self._score(base, watch, lots, full) for watch in watches]
+        # One transfer for everything: label, confidence, number, then score, threshold and exactness per
+        # detector.
         confidence = base.logits.softmax(1).gather(1, base.labels[:, None]).squeeze(1)
-        columns = [base.labels.double(), confidence.double(), *[c for result in results for c in result]]
+        firsts = [base.labels.double(), confidence.double(), lots]
+        columns = [*firsts, *[column for result in results for column in result]]
         table = torch.stack(columns, dim=1).cpu().numpy()
         stopwatch.mark("detect")
         for stage, seconds in stopwatch.seconds().items():
@@ -238,20 +271,26 @@ class Firewall:
                 return base
         return BasePass.of(images, self.classifier.logits(images))
 
+    def _draws(self, images: Tensor, guard: Guard | None) -> Tensor:
+        """(B,) each image's own number in [0, 1); zeros where no tie is settled by lot."""
+        if guard is None or guard.secret is None:
+            return torch.zeros(len(images), dtype=torch.float64, device=self.classifier.device)
+        return draws(images, guard.secret).to(self.classifier.device)
+
     @staticmethod
-    def _score(base: BasePass, watch: Watch, full: bool) -> tuple[Tensor, Tensor, Tensor]:
-        thresholds = watch.thresholds[base.labels]
+    def _score(base: BasePass, watch: Watch, lots: Tensor, full: bool) -> tuple[Tensor, Tensor, Tensor]:
+        thresholds = watch.thresholds_for(base.labels, lots)
         scores = watch.scorer.score(base, None if full else thresholds)
         # argmax of a row that is not a number is label 0, and it agrees with itself: such a row has no score.
         values = scores.values.masked_fill(base.logits.isnan().any(1), math.nan)
         return values, thresholds, scores.exact.double()
 
     def _inspection(self, row: Sequence[float], watches: Sequence[Watch]) -> Inspection:
-        label, confidence = int(row[0]), row[1]
+        label, confidence, draw = int(row[0]), row[1], row[2]
         detections = []
         for number, watch in enumerate(watches):
-            score, threshold, exact = row[2 + 3 * number : 5 + 3 * number]
-            p_value = watch.calibration.p_value(label, score) if watch.calibration else None
+            score, threshold, exact = row[3 + 3 * number : 6 + 3 * number]
+            p_value = watch.calibration.p_value(label, score, draw) if watch.calibration else None
             detections.append(
                 Detection(
                     watch.detector, score, threshold, p_value, is_suspicious(score, threshold), bool(exact)
@@ -287,26 +326,41 @@ class Firewall:
         evidence = {each.name: each.measure(on_device).double().cpu().numpy() for each in detectors}
         return BenignSample(predicted, None, evidence, references or {})
 
-    def calibrate(self, sample: BenignSample, alpha: float) -> CalibrationContent:
+    def screen(self, sample: BenignSample) -> Screening:
+        """Look for images in a benign sample that carry the trigger themselves."""
+        found = screen(sample.evidence.get(Profile.name), sample.predicted, sample.labels)
+        remove = self.suspects == "remove" and found.profiles.strength in FOUND
+        return replace(found, left_out=remove)
+
+    def calibrate(
+        self,
+        sample: BenignSample,
+        alpha: float,
+        contamination: float = 0.0,
+        screening: Screening | None = None,
+    ) -> CalibrationContent:
         """Fit and calibrate every detector on `sample` so that together they reject at most a share
         `alpha` of benign images. Raises `CalibrationError`.
 
-        The budget is split evenly among the detectors that can reject anything at all; one that is
-        saturated on this model rejects nothing, and so spends nothing.
+        Images that very likely carry a trigger are left out first, as `screening` or else `screen` says. A
+        share `contamination` of each label's others may be poisoned too, at the price that
+        `detectors.conformal.without_highest` states.
         """
-        share = alpha / len(self.detectors)
-        if len(sample) < images_needed(share):
-            raise CalibrationError(
-                f"{len(sample)} benign images are too few: a false-positive budget of {alpha:g}, split among "
-                f"{len(self.detectors)} detectors, takes {images_needed(share)}; send more, or raise alpha"
-            )
+        screening = screening or self.screen(sample)
+        used = screening.without_suspects(sample)
         detectors = [with_references(each, sample.references) for each in self.detectors]
-        parts = {d.name: calibrate(d, sample, share, self.conditioning) for d in detectors}
-        able = [d for d in detectors if len(blind_labels(d, parts[d.name])) < self.classifier.num_classes]
-        for detector in able if len(able) < len(self.detectors) else ():
-            parts[detector.name] = calibrate(detector, sample, alpha / len(able), self.conditioning)
-        digest = self.classifier.info.digest
-        labelled = sample.labels is not None
+        try:
+            parts = share_budget(detectors, used, alpha, self.conditioning, self.ties, contamination)
+        except CalibrationError as error:
+            left_out = " ".join(screening.sentences()) if len(used) < len(sample) else ""
+            raise CalibrationError(f"{error}. {left_out}" if left_out else str(error)) from error
         return CalibrationContent(
-            digest, alpha, len(sample), labelled, self.conditioning, tuple(parts.values())
+            self.classifier.info.digest,
+            alpha,
+            len(used),
+            used.labels is not None,
+            self.conditioning,
+            tuple(parts.values()),
+            new_secret() if self.ties == "randomised" else None,
+            screening.to_json(),
         )

@@ -55,7 +55,12 @@ def calibration_report(
         "detectors": detectors,
         "passes": passes(detectors),
         "evidence": model_evidence(detectors, info),
-        "warnings": [*sample_warnings(sample, info.num_classes, skipped), *detector_warnings(detectors)],
+        "contamination": content.screening,
+        "warnings": [
+            *(content.screening or {}).get("sentences", ()),
+            *sample_warnings(sample, info.num_classes, skipped),
+            *detector_warnings(detectors),
+        ],
         "skipped_images": len(skipped),
         "skipped": [{"part": each.part, "detail": each.detail} for each in skipped[:MOST_NAMED]],
     }

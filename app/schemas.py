@@ -179,6 +179,11 @@ class CalibrationReport(CalibrationBody):
     benign_accuracy: float | None = Field(description="Share of labelled benign images classified rightly.")
     conditioning: str
     detectors: list[dict[str, Any]]
+    contamination: dict[str, Any] | None = Field(
+        default=None,
+        description="Do the images carry a trigger themselves? How sure that is, for which label, and the "
+        "`suspects` by position among the readable images.",
+    )
     passes: dict[str, float] | None = Field(
         default=None,
         description="Forward passes per image with the plain one: `full`, and `expected` on benign images.",

@@ -74,11 +74,27 @@ class Settings(BaseSettings):
     conditioning: Literal["class", "marginal"] = Field(
         default="class", description="Thresholds per predicted class, or one for all."
     )
+    ties: Literal["conservative", "randomised"] = Field(
+        default="conservative",
+        description="Scores equal to the threshold: `conservative` lets all pass; `randomised` rejects the "
+        "share of them that spends the whole budget, by a keyed hash of the pixels.",
+    )
     alpha: float = Field(
         default=0.01,
         gt=0,
         lt=1,
         description="False-positive budget of a calibration that names none: share of images.",
+    )
+    suspects: Literal["remove", "report"] = Field(
+        default="remove",
+        description="Calibration images that very likely carry a trigger: left out, or only reported.",
+    )
+    contamination: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.2,
+        description="Share of each label's calibration images, besides the suspects, that may be poisoned. "
+        "Thresholds withstand it; up to contamination / (1 - contamination) is added to the budget.",
     )
     detectors: Annotated[tuple[DetectorName, ...], NoDecode, CommaSeparated] = Field(
         default=("profile", "psc", "spc"), min_length=1, description="Detectors; each has to clear an image."

@@ -1,9 +1,8 @@
-"""Benign scores → thresholds and p-values at a false-positive budget (split conformal prediction).
+"""Benign images → what one detector enforces: its fit, its thresholds per predicted class, its p-values.
 
-p(x) = (1 + #{benign scores ≥ s(x)}) / (m + 1); an image is suspicious when p ≤ α. Exchangeable benign
-images then have P(p ≤ α) ≤ α whatever the detector and whatever ties there are (Vovk, Gammerman and
-Shafer, 2005, section 2.2). Conditioning on the predicted class (Mondrian, section 4.5) keeps the budget
-within each class, so that a class whose benign scores are high does not use it up for the others.
+Conditioning on the predicted class (Mondrian conformal prediction: Vovk, Gammerman and Shafer, 2005,
+section 4.5) keeps the budget within each class, so that a class whose benign scores are high does not use
+it up for the others. The numbers themselves are in `detectors.conformal`.
 """
 
 import math
@@ -15,6 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.base import CalibrationError, Detector, Fit, Floats, InputError, Integers, Stages
+from detectors.conformal import (
+    Ties,
+    conformal_threshold,
+    images_needed,
+    p_values,
+    smallest_alpha,
+    tie_probability,
+    without_highest,
+)
+from detectors.grouping import Group, group_by_label
 from detectors.references import References
 
 __all__ = [
@@ -22,44 +31,22 @@ __all__ = [
     "Conditioning",
     "DetectorCalibration",
     "Group",
+    "Ties",
     "calibrate",
+    "calibration_scores",
     "conformal_threshold",
     "cross_scores",
+    "group_by_label",
     "images_needed",
     "p_values",
+    "robust_fit",
     "smallest_alpha",
+    "with_thresholds",
 ]
 
 Conditioning = Literal["class", "marginal"]
 FOLDS = 5
-
-
-def smallest_alpha(count: int) -> float:
-    """The smallest budget that `count` benign scores support: 1 / (m + 1)."""
-    return 1 / (count + 1)
-
-
-def images_needed(alpha: float) -> int:
-    """The fewest benign scores that support the budget `alpha`: ⌈1/α⌉ − 1."""
-    return math.ceil(1 / alpha - 1e-9) - 1
-
-
-def conformal_threshold(scores: Floats, alpha: float) -> float:
-    """The T for which `score > T` says the same as `p ≤ alpha`; +inf where no score can be that rare.
-
-    p ≤ α means that at most r − 1 of the m benign scores are ≥ s, with r = ⌊α (m + 1)⌋: s lies strictly
-    above the r-th largest of them.
-    """
-    rank = math.floor(alpha * (len(scores) + 1) + 1e-9)  # 0.01 · 100 must be 1, not 0.99…
-    if rank < 1:
-        return math.inf
-    return float(np.partition(scores, len(scores) - rank)[len(scores) - rank])
-
-
-def p_values(benign: Floats, scores: Floats) -> Floats:
-    """Conformal p-values of `scores` (B,) against sorted `benign` (m,); NaN counts as most suspicious."""
-    at_least = len(benign) - np.searchsorted(benign, scores, side="left")
-    return np.where(np.isnan(scores), 1.0, 1.0 + at_least) / (len(benign) + 1)
+CONCENTRATION_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -95,7 +82,26 @@ class BenignSample:
         return cls(predicted, labels, evidence, references)
 
 
-def cross_scores(detector: Detector, sample: BenignSample, seed: int = 0) -> Floats:
+def robust_fit(
+    detector: Detector,
+    evidence: Floats,
+    predicted: Integers,
+    labels: Integers | None,
+    contamination: float = 0.0,
+) -> Fit:
+    """Fit on the images that look most usual: all but the ⌈contamination · m⌉ with the highest scores, found
+    by concentration steps (Rousseeuw and Van Driessen, Technometrics 41, 1999)."""
+    fit = detector.fit(evidence, predicted, labels)
+    kept = len(evidence) - math.ceil(contamination * len(evidence))
+    for _ in range(CONCENTRATION_STEPS if 0 < kept < len(evidence) else 0):
+        usual = np.argsort(detector.score(evidence, predicted, fit), kind="stable")[:kept]
+        fit = detector.fit(evidence[usual], predicted[usual], None if labels is None else labels[usual])
+    return fit
+
+
+def cross_scores(
+    detector: Detector, sample: BenignSample, contamination: float = 0.0, seed: int = 0
+) -> Floats:
     """Scores (m,) of the benign images, each by a fit that did not see it (K-fold cross-fitting)."""
     evidence = sample.evidence[detector.name]
     fold = np.random.default_rng(seed).permutation(len(sample)) % min(FOLDS, len(sample))
@@ -105,17 +111,22 @@ def cross_scores(detector: Detector, sample: BenignSample, seed: int = 0) -> Flo
         if not rest.any():
             rest = held  # a single image: there is nothing else to learn from
         labels = None if sample.labels is None else sample.labels[rest]
-        fit = detector.fit(evidence[rest], sample.predicted[rest], labels)
+        fit = robust_fit(detector, evidence[rest], sample.predicted[rest], labels, contamination)
         scores[held] = detector.score(evidence[held], sample.predicted[held], fit)
     return scores
 
 
-@dataclass(frozen=True)
-class Group:
-    """Predicted `labels` that share one threshold, and their sorted benign `scores` (m,)."""
+def calibration_scores(
+    detector: Detector, sample: BenignSample, fit: Fit, contamination: float = 0.0
+) -> Floats:
+    """Scores (m,) that set thresholds: cross-fitted, or by `fit`, which will serve, where that is higher.
 
-    labels: tuple[int, ...]
-    scores: Floats
+    Cross-fitting alone scatters scores that are tied in service: NSPC has six levels, and every fold learns
+    their units anew. The threshold may then lie amid the scores of a level that is rejected as a whole.
+    """
+    served = detector.score(sample.evidence[detector.name], sample.predicted, fit)
+    scores: Floats = np.maximum(cross_scores(detector, sample, contamination), served)
+    return scores
 
 
 @dataclass(frozen=True)
@@ -124,6 +135,8 @@ class DetectorCalibration:
 
     `groups` partition the predicted labels seen in the benign sample. `pooled` (m,), all sorted scores,
     serves for labels that were never seen, and for all of them where the calibration is marginal.
+    Under randomised `ties` a share of the images whose score is the threshold exactly is suspicious too.
+    The highest scores of every group, a share `contamination`, are left out.
     `stages` is the cheapest order of evaluation; it changes no verdict.
     """
 
@@ -134,6 +147,8 @@ class DetectorCalibration:
     groups: tuple[Group, ...]
     pooled: Floats
     stages: Stages = ()
+    ties: Ties = "conservative"
+    contamination: float = 0.0
 
     def benign_scores(self, label: int) -> Floats:
         """The sorted benign scores that an image predicted as `label` is compared with."""
@@ -143,15 +158,24 @@ class DetectorCalibration:
         """(classes,) thresholds by predicted label."""
         return np.array([conformal_threshold(self.benign_scores(c), self.alpha) for c in range(classes)])
 
-    def p_value(self, label: int, score: float) -> float:
-        return float(p_values(self.benign_scores(label), np.array([score]))[0])
+    def tie_probabilities(self, classes: int) -> Floats:
+        """(classes,) shares of images at the threshold exactly that are suspicious, by predicted label."""
+        if self.ties == "conservative":
+            return np.zeros(classes)
+        return np.array([tie_probability(self.benign_scores(c), self.alpha) for c in range(classes)])
+
+    def p_value(self, label: int, score: float, draw: float = 0.0) -> float:
+        """The p-value of one image; `draw` in [0, 1) is the image's own and counts under randomised ties."""
+        draws = np.array([draw]) if self.ties == "randomised" else None
+        return float(p_values(self.benign_scores(label), np.array([score]), draws)[0])
 
     def to_json(self) -> dict[str, Any]:
         groups = [{"labels": list(g.labels), "scores": g.scores.tolist()} for g in self.groups]
         return {
             "detector": self.detector, "settings": dict(self.settings), "fit": dict(self.fit),
             "alpha": self.alpha, "groups": groups, "pooled": self.pooled.tolist(),
-            "stages": [list(stage) for stage in self.stages],
+            "stages": [list(stage) for stage in self.stages], "ties": self.ties,
+            "contamination": self.contamination,
         }  # fmt: skip
 
     @classmethod
@@ -161,82 +185,75 @@ class DetectorCalibration:
         )
         pooled = np.array(content["pooled"], dtype=np.float64)
         known = {name: content[name] for name in ("detector", "settings", "fit", "alpha", "stages")}
-        return cls(**known, groups=groups, pooled=pooled)
-
-
-def group_by_label(scores: Floats, predicted: Integers, alpha: float) -> tuple[Group, ...]:
-    """One group for every predicted label with enough benign images for α; the others share groups.
-
-    Labels that are too few to stand alone are put beside labels with a similar mean score until each
-    group is large enough, so that one label whose benign scores are high (a sink class) does not take
-    the power away from all the others.
-    """
-    needed = images_needed(alpha)
-    labels, counts = np.unique(predicted, return_counts=True)
-    means = np.array([scores[predicted == label].mean() for label in labels])
-    groups: list[list[int]] = [[int(n)] for n, c in zip(labels, counts, strict=True) if c >= needed]
-    small: list[list[int]] = [[]]
-    gathered = 0
-    for position in np.argsort(means, kind="stable"):
-        if counts[position] >= needed:
-            continue
-        if gathered >= needed:
-            small.append([])
-            gathered = 0
-        small[-1].append(int(labels[position]))
-        gathered += int(counts[position])
-    if gathered < needed:
-        rest = small.pop()
-        _join_nearest(groups, small, rest, dict(zip(labels.tolist(), means.tolist(), strict=True)))
-    groups += small
-    return tuple(Group(tuple(sorted(g)), np.sort(scores[np.isin(predicted, g)])) for g in groups)
-
-
-def _join_nearest(
-    large: list[list[int]], small: list[list[int]], rest: list[int], means: Mapping[int, float]
-) -> None:
-    """Put labels that are too few even together into the group with the nearest mean score.
-
-    Judged by all scores instead, they would spend the whole budget once more, on top of what the other
-    groups spend within themselves. Where there is no other group, they are one.
-    """
-    if not rest:
-        return
-    groups = [*large, *small]
-    if not groups:
-        small.append(rest)
-        return
-
-    def mean(group: Sequence[int]) -> float:
-        return float(np.mean([means[label] for label in group]))
-
-    min(groups, key=lambda group: abs(mean(group) - mean(rest))).extend(rest)
+        ties = content.get("ties", "conservative")  # older calibrations know no others
+        contamination = content.get("contamination", 0.0)
+        return cls(**known, groups=groups, pooled=pooled, ties=ties, contamination=contamination)
 
 
 def calibrate(
-    detector: Detector, sample: BenignSample, alpha: float, by: Conditioning = "class"
+    detector: Detector,
+    sample: BenignSample,
+    alpha: float,
+    by: Conditioning = "class",
+    ties: Ties = "conservative",
+    contamination: float = 0.0,
 ) -> DetectorCalibration:
-    """Fit `detector` on all benign images, and calibrate it at budget `alpha` with cross-fitted scores.
+    """Fit `detector` on all benign images, and calibrate it at budget `alpha`.
+
+    A share `contamination` in [0, 0.5) of each label's images may be poisoned: fit and thresholds withstand
+    it, at the price that `detectors.conformal.without_highest` states.
 
     Raises `CalibrationError` where the images are too few for α, or a score is not a number.
     """
-    if not 0 < alpha < 1:
-        raise CalibrationError(f"alpha must lie between 0 and 1, not {alpha}")
-    if len(sample) < images_needed(alpha):
-        raise CalibrationError(
-            f"{len(sample)} benign images support a false-positive budget of "
-            f"{smallest_alpha(len(sample)):.4g} per detector at the least, not {alpha:.4g}: send at least "
-            f"{images_needed(alpha)} images, or raise alpha"
-        )
+    _require_enough(sample, alpha, contamination)
     evidence = sample.evidence[detector.name]
-    fit = detector.fit(evidence, sample.predicted, sample.labels)
-    scores = cross_scores(detector, sample)
+    fit = robust_fit(detector, evidence, sample.predicted, sample.labels, contamination)
+    scores = calibration_scores(detector, sample, fit, contamination)
+    part = with_thresholds(detector, fit, scores, sample, alpha, by, ties, contamination)
+    limits = part.thresholds(int(sample.predicted.max()) + 1)[sample.predicted]
+    return replace(part, stages=detector.plan(evidence, sample.predicted, fit, limits))
+
+
+def with_thresholds(
+    detector: Detector,
+    fit: Fit,
+    scores: Floats,
+    sample: BenignSample,
+    alpha: float,
+    by: Conditioning = "class",
+    ties: Ties = "conservative",
+    contamination: float = 0.0,
+) -> DetectorCalibration:
+    """The calibration that `calibration_scores` (m,) of `sample` make at budget `alpha`, with stages still
+    unplanned. Raises `CalibrationError`."""
+    _require_enough(sample, alpha, contamination)
     if not np.isfinite(scores).all():
         raise CalibrationError(
             f"{detector.name} gave scores that are not numbers for {int((~np.isfinite(scores)).sum())} of "
             f"{len(scores)} benign images: the network overflows; serve it in float32 or lower omega"
         )
-    groups = group_by_label(scores, sample.predicted, alpha) if by == "class" else ()
-    part = DetectorCalibration(detector.name, detector.settings(), fit, alpha, groups, np.sort(scores))
-    limits = part.thresholds(int(sample.predicted.max()) + 1)[sample.predicted]
-    return replace(part, stages=detector.plan(evidence, sample.predicted, fit, limits))
+    groups = group_by_label(scores, sample.predicted, alpha, contamination) if by == "class" else ()
+    return DetectorCalibration(
+        detector.name,
+        detector.settings(),
+        fit,
+        alpha,
+        tuple(Group(group.labels, without_highest(group.scores, contamination)) for group in groups),
+        without_highest(np.sort(scores), contamination),
+        ties=ties,
+        contamination=contamination,
+    )
+
+
+def _require_enough(sample: BenignSample, alpha: float, contamination: float) -> None:
+    if not 0 < alpha < 1:
+        raise CalibrationError(f"alpha must lie between 0 and 1, not {alpha}")
+    if not 0 <= contamination < 0.5:
+        raise CalibrationError(f"contamination must be at least 0 and less than 0.5, not {contamination}")
+    needed = images_needed(alpha, contamination)
+    if len(sample) < needed:
+        raise CalibrationError(
+            f"{len(sample)} benign images support a false-positive budget of "
+            f"{smallest_alpha(math.floor(len(sample) * (1 - contamination))):.4g} per detector at the least, "
+            f"not {alpha:.4g}: send at least {needed} images, or raise alpha"
+        )

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from detectors.base import Detector, Floats, Integers
 from detectors.behaviour import Costed, Describing
-from detectors.calibration import BenignSample, DetectorCalibration, cross_scores, smallest_alpha
+from detectors.calibration import BenignSample, DetectorCalibration, calibration_scores, smallest_alpha
 from detectors.histogram import Bins, quantiles
 from detectors.references import without_references
 
@@ -50,14 +50,15 @@ def leave_one_out_rejections(part: DetectorCalibration, scores: Floats, predicte
     """(m,): would this benign image be rejected, had the threshold been set by the others alone?
 
     On its own calibration set a conformal threshold looks better than it is; left out, every image is
-    judged as a new one would be.
+    judged as a new one would be. An image whose score is not in its group, as it sets no threshold, is new.
     """
     rejected = np.zeros(len(scores), dtype=np.bool_)
     for label in np.unique(predicted):
         group = part.benign_scores(int(label))
         mine = predicted == label
-        at_least = len(group) - np.searchsorted(group, scores[mine], side="left")  # itself included
-        rejected[mine] = at_least <= part.alpha * len(group) + 1e-9
+        new = ~np.isin(scores[mine], group)
+        at_least = len(group) - np.searchsorted(group, scores[mine], side="left") + new  # itself included
+        rejected[mine] = at_least <= part.alpha * (len(group) + new) + 1e-9
     return rejected
 
 
@@ -77,7 +78,8 @@ class Judged:
     def of(
         cls, detector: Detector, part: DetectorCalibration, sample: BenignSample, *, fixed: bool
     ) -> "Judged":
-        scores, predicted = cross_scores(detector, sample), sample.predicted
+        scores = calibration_scores(detector, sample, part.fit, part.contamination)
+        predicted = sample.predicted
         maxima = detector.maxima(part.fit)
         if fixed:
             thresholds = detector.fixed_thresholds(part.fit)

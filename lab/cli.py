@@ -2,6 +2,8 @@
 
 import typer
 
+from lab.commands.budget import budget_command
+from lab.commands.contamination import contamination_command
 from lab.commands.datafree import datafree_command
 from lab.commands.drift import drift_command
 from lab.commands.evaluate import evaluate_command
@@ -22,3 +24,5 @@ app.command("power")(power_command)
 app.command("evidence")(evidence_command)
 app.command("drift")(drift_command)
 app.command("datafree")(datafree_command)
+app.command("budget")(budget_command)
+app.command("contamination")(contamination_command)

@@ -25,7 +25,7 @@ from lab.metrics import Floats, auroc, target_auroc
 from lab.record import load_attack, read_settings
 from models.torch_module import TorchClassifier, load_bundle
 
-__all__ = ["DETECTORS", "Figures", "Study", "figures_table", "judge", "open_study"]
+__all__ = ["DETECTORS", "Figures", "Study", "figures_table", "judge", "open_detectors", "open_study"]
 
 BUDGETS = (0.01, 0.05)
 BATCH = 250
@@ -106,7 +106,7 @@ def open_study(
         raise LabError(f"{len(judged)} judged images have none that {attack.name} attacks: take more")
     return Study(
         classifier,
-        _detectors(classifier, test.images[:2].to(device).float() / 255, names),
+        open_detectors(classifier, test.images[:2].to(device).float() / 255, names),
         test.take(order[:calibration]),
         judged.images,
         attack.apply(victims),
@@ -115,7 +115,10 @@ def open_study(
     )
 
 
-def _detectors(classifier: TorchClassifier, example: Tensor, names: Sequence[str]) -> tuple[Detector, ...]:
+def open_detectors(
+    classifier: TorchClassifier, example: Tensor, names: Sequence[str]
+) -> tuple[Detector, ...]:
+    """The detectors `names`, or all; `example` (B, C, H, W) in [0, 1]. Raises `LabError`."""
     unknown = [name for name in names if name not in DETECTORS]
     if unknown:
         raise LabError(f"unknown detector {unknown[0]!r}; known: {', '.join(DETECTORS)}")

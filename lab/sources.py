@@ -11,7 +11,7 @@ __all__ = ["open_split", "open_training"]
 NAMED = 3  # of the unreadable files, in a message
 
 
-def open_split(source: str, split: Split, channels: int, warn: Callable[[str], object]) -> ImageSet:
+def open_split(source: str, split: Split | None, channels: int, warn: Callable[[str], object]) -> ImageSet:
     """One split of `source`; `warn` gets a sentence that names its unreadable files. Raises `LabError`."""
     if channels not in (1, 3):
         raise LabError(f"channels is 1 for grey or 3 for colour, not {channels}")

@@ -18,8 +18,8 @@ from app.schemas import ActivationBody, CalibrationBody, CalibrationHistory, Cal
 
 router = APIRouter(tags=["calibrations"])
 
-FIELDS = ("images", "labels", "archive", "alpha", "activate")
-OTHER_PARTS = 8  # archive, alpha, activate, and room for a mistake to be named
+FIELDS = ("images", "labels", "archive", "alpha", "contamination", "activate")
+OTHER_PARTS = 8  # archive, alpha, contamination, activate, and room for a mistake to be named
 FORM = {
     "type": "object",
     "properties": {
@@ -35,6 +35,12 @@ FORM = {
             "exclusiveMinimum": 0,
             "exclusiveMaximum": 1,
             "description": "False-positive budget over all detectors together; the setting's by default.",
+        },
+        "contamination": {
+            "type": "number",
+            "minimum": 0,
+            "maximum": 0.2,
+            "description": "Share of each label's images that may be poisoned; the setting's by default.",
         },
         "activate": {"type": "boolean", "default": True, "description": "Enforce it at once."},
     },
@@ -60,8 +66,11 @@ async def calibrate(request: Request, response: Response, gateway: GatewayOf) ->
         raise UnsupportedMediaType("send multipart/form-data with parts named `images`, or one `archive`")
     with gateway.calibrator.reserved(), await _read(request, gateway) as form:
         alpha, activate = _alpha(form, gateway.settings.alpha), _activate(form)
+        contamination = _contamination(form, gateway.settings.contamination)
         images, total = await asyncio.to_thread(_images, form, gateway)
-        record = await gateway.calibrator.create(images, alpha, activate=activate, total=total)
+        record = await gateway.calibrator.create(
+            images, alpha, activate=activate, total=total, contamination=contamination
+        )
     response.headers["Location"] = f"/calibrations/{record.id}"
     return CalibrationReport.of(record, active_id(gateway))
 
@@ -115,7 +124,7 @@ async def _read(request: Request, gateway: Gateway) -> Form:
         request.headers["content-type"],
         request.stream(),
         max_parts=2 * most + OTHER_PARTS,
-        limits={"images": most, "labels": most, "archive": 1, "alpha": 1, "activate": 1},
+        limits={"images": most, "labels": most, "archive": 1, "alpha": 1, "contamination": 1, "activate": 1},
     )
 
 
@@ -128,6 +137,18 @@ def _alpha(form: Form, default: float) -> float:
         if not 0 < alpha < 1:
             raise InvalidRequest("alpha is a number between 0 and 1, such as 0.01", "alpha")
         return alpha
+    return default
+
+
+def _contamination(form: Form, default: float) -> float:
+    for part in form.named("contamination"):
+        try:
+            contamination = float(form.text(part))
+        except ValueError:
+            contamination = float("nan")
+        if not 0 <= contamination <= 0.2:
+            raise InvalidRequest("contamination is a number from 0 to 0.2, such as 0.02", "contamination")
+        return contamination
     return default
 
 

@@ -365,3 +365,28 @@ def test_classification_goes_on_during_a_calibration(make_client: MakeClient) ->
 
     asyncio.run(run())
     assert order == ["classified", "calibrated"]
+
+
+def test_a_share_of_poison_is_a_field_and_a_setting(make_client: MakeClient) -> None:
+    client = make_client(contamination=0.05, alpha=0.2)
+    for fields, kept in (({}, 38), ({"contamination": "0.1"}, 36), ({"contamination": "0"}, 40)):
+        report = client.post("/calibrate", files=form(pngs(40, seed=1), **fields)).json()
+        id = report["id"]
+        content = gateway_of(client).store.get(id).content
+        (part,) = content["detectors"]
+        assert len(part["pooled"]) == kept
+        assert report["contamination"]["strength"] in ("unknown", "none")
+        assert report["contamination"]["suspects"] == []
+
+
+@pytest.mark.parametrize("share", ["0.3", "-0.1", "nan", "much"])
+def test_a_share_of_poison_outside_its_range(client: TestClient, share: str) -> None:
+    answer = client.post("/calibrate", files=form(pngs(40), contamination=share))
+    assert answer.status_code == 422
+    assert "contamination is a number from 0 to 0.2" in answer.json()["detail"]
+
+
+def test_images_that_are_all_alike(client: TestClient) -> None:
+    answer = client.post("/calibrate", files=form(pngs(1) * 40))
+    assert answer.status_code == 201
+    assert client.post("/classify", files=form(pngs(3))).status_code == 200
