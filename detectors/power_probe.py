@@ -29,7 +29,7 @@ from detectors.triggers import TRIGGERS
 __all__ = ["Build", "Tell", "plan_probes", "probe_power"]
 
 LEAST_IMPLANTING, MOST_IMPLANTING = 50, 300  # benign images that a backdoor is implanted with
-MOST_CALIBRATING, MOST_TRIGGERED = 400, 100
+MOST_CALIBRATING, MOST_TRIGGERED = 300, 100
 MOST_TARGETS = 3
 CHUNK = 50  # images measured between two looks at the clock
 HELD = 0.9  # success rate, on images the copy was not tuned on, from which a backdoor counts as one
