@@ -142,13 +142,19 @@ def _profiles_trace(features: Floats, predicted: Integers) -> tuple[Trace, npt.N
             return Trace("none"), np.zeros_like(suspects)
         ranges = (distances - high) / (high - low)
         outside = ranges > FENCE
-        near = predicted[(ranges > FENCE - DIP) & ~outside]
-        apart = [c for c in np.unique(predicted) if outside[predicted == c].sum() > 2 * (near == c).sum()]
+        apart = [c for c in np.unique(predicted).tolist() if _stand_apart(ranges[predicted == c])]
         trace = _most_unusual(predicted, outside, _pooled_share, apart)
         if trace.strength not in FOUND:
             return trace, np.zeros_like(suspects)
         suspects = outside & (predicted == trace.label)
     return trace, suspects
+
+
+def _stand_apart(ranges: Floats) -> bool:
+    """Of one label: are those beyond the fence a cluster of their own, beside images that are like most?
+    A label without any of these is another kind of label, and no trigger need be the reason."""
+    outside, near = (ranges > FENCE).sum(), ((ranges > FENCE - DIP) & (ranges <= FENCE)).sum()
+    return bool(outside > 2 * near and (ranges <= 0).any())
 
 
 def distances_from_others(features: Floats, predicted: Integers, trusted: npt.NDArray[np.bool_]) -> Floats:

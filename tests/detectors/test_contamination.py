@@ -61,6 +61,13 @@ def test_a_benign_label_with_a_long_tail_is_not_suspect() -> None:
     assert screen(profiles, predicted, None).suspects == ()
 
 
+def test_a_label_that_is_odd_as_a_whole_is_not_suspect() -> None:
+    profiles, predicted, _ = sample(np.random.default_rng(8), 400, 0)
+    odd = predicted == 7
+    profiles[odd] += np.array([9.0, -9, 9, -9, 9])
+    assert screen(profiles, predicted, None).suspects == ()
+
+
 def test_labels_alone_tell_something_but_leave_nothing_out() -> None:
     _, predicted, truth = sample(np.random.default_rng(4), 1000, 50)
     found = screen(None, predicted, truth)
