@@ -20,7 +20,7 @@ from app.stopwatch import Stopwatch
 from detectors.base import BasePass, CalibrationError, Detector, Floats, Scorer
 from detectors.budget import share_budget
 from detectors.calibration import BenignSample, Conditioning, DetectorCalibration, Ties
-from detectors.contamination import FOUND, Screening, screen
+from detectors.contamination import Screening, screen
 from detectors.profile import Profile
 from detectors.references import References, keep_references, references_wanted, with_references
 from models.base import Classifier
@@ -329,8 +329,7 @@ class Firewall:
     def screen(self, sample: BenignSample) -> Screening:
         """Look for images in a benign sample that carry the trigger themselves."""
         found = screen(sample.evidence.get(Profile.name), sample.predicted, sample.labels)
-        remove = self.suspects == "remove" and found.profiles.strength in FOUND
-        return replace(found, left_out=remove)
+        return replace(found, left_out=self.suspects == "remove" and len(found.suspects) > 0)
 
     def calibrate(
         self,

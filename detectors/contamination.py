@@ -10,7 +10,8 @@ with the target label, so they pile up under one predicted label. Two traces of 
   inner fence, Q3 + 1.5 (Q3 − Q1) (Exploratory Data Analysis, 1977), under a label with far more of these
   than the others have, and where they are apart from the rest: some benign labels have a long tail, but it
   thins out.
-- *labels*, where true ones are given: a predicted label that is wrong much more often than any other.
+- *labels*, where true ones are given: a predicted label that is wrong much more often than any other. Where
+  this is strong and profiles tell nothing, suspect is every image wrongly predicted so.
 
 How sure: the probability of so many under one label, were it like the others (binomial), times the number
 of labels that were looked at.
@@ -58,8 +59,8 @@ class Trace:
 
 @dataclass(frozen=True)
 class Screening:
-    """`suspects` are positions in the sample, ascending; empty unless `profiles` are weak or strong evidence.
-    `left_out`: they were not used for the calibration."""
+    """`suspects` are positions in the sample, ascending: by `profiles` where these are any evidence, else by
+    `labels` where these are strong. `left_out`: they were not used for the calibration."""
 
     images: int
     profiles: Trace
@@ -97,9 +98,9 @@ class Screening:
     def sentences(self) -> list[str]:
         """What an operator should know; empty where nothing was found."""
         found = []
+        done = "they were left out" if self.left_out else "they were used all the same"
         if self.profiles.strength in FOUND:
             carry = "may carry" if self.profiles.strength == "weak" else "very likely carry"
-            done = "they were left out" if self.left_out else "they were used all the same"
             found.append(
                 f"{len(self.suspects)} of the {self.images} images, all predicted as label "
                 f"{self.profiles.label}, {carry} a trigger: {done}; look at them (`suspects`)"
@@ -109,6 +110,7 @@ class Screening:
                 f"{self.labels.images} of the {self.labels.of} images predicted as label {self.labels.label} "
                 f"have another true label, against {self.labels.elsewhere:.0%} at most elsewhere: either "
                 "images carry a trigger for it, or the classifier is poor at it"
+                + (f"; {done} (`suspects`)" if self.suspects and self.profiles.strength not in FOUND else "")
             )
         return found
 
@@ -127,6 +129,8 @@ def screen(features: Floats | None, predicted: Integers, labels: Integers | None
     if features is not None and np.isfinite(features).all():
         profiles, suspects = _profiles_trace(features, predicted)
     trace = Trace("unknown") if labels is None else _labels_trace(predicted, labels)
+    if labels is not None and trace.strength == "strong" and profiles.strength not in FOUND:
+        suspects = (predicted == trace.label) & (predicted != labels)
     return Screening(len(predicted), profiles, trace, tuple(np.flatnonzero(suspects).tolist()))
 
 

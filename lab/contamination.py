@@ -15,7 +15,7 @@ from rich.table import Table
 from detectors.base import CalibrationError, Detector
 from detectors.budget import share_budget
 from detectors.calibration import BenignSample
-from detectors.contamination import FOUND, screen
+from detectors.contamination import screen
 from lab.data import LabError
 from lab.split import Split
 
@@ -97,10 +97,10 @@ def _defend(
     """FPR, TPR, strong, weak, found, wrong of one split; the last `poisoned` images of `sample` are."""
     screening = screen(sample.evidence.get("profile"), sample.predicted, sample.labels)
     suspects = np.array(screening.suspects, dtype=np.int64)
-    strength = screening.profiles.strength
+    strength = screening.strength
     found = int((suspects >= len(sample) - poisoned).sum())
     facts = (strength == "strong", strength == "weak", found / max(1, poisoned), len(suspects) - found)
-    if strength in FOUND and defence in ("suspects left out", "both"):
+    if len(suspects) and defence in ("suspects left out", "both"):
         sample = sample.take(np.setdiff1d(np.arange(len(sample)), suspects))
     share = TRIMMED if defence in ("trimmed", "both") else 0.0
     split = Split(detectors, sample, share)

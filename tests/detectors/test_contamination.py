@@ -68,12 +68,14 @@ def test_a_label_that_is_odd_as_a_whole_is_not_suspect() -> None:
     assert screen(profiles, predicted, None).suspects == ()
 
 
-def test_labels_alone_tell_something_but_leave_nothing_out() -> None:
+def test_labels_alone_tell_where_profiles_do_not() -> None:
     _, predicted, truth = sample(np.random.default_rng(4), 1000, 50)
     found = screen(None, predicted, truth)
     assert (found.strength, found.profiles.strength, found.label) == ("strong", "unknown", 3)
-    assert found.suspects == ()
+    assert found.suspects == tuple(range(950, 1000))
     assert found.share == pytest.approx(0.05, abs=0.01)
+    assert "used all the same" in found.sentences()[0]
+    assert screen(None, predicted, None).strength == "unknown"
     assert "have another true label" in found.sentences()[0]
 
 
