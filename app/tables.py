@@ -58,7 +58,7 @@ def _number(value: Any, shape: str = "{:.4f}") -> str:
 
 
 def calibration_table(report: Mapping[str, Any]) -> Table:
-    """One line per detector of a calibration report."""
+    """One line per detector of a calibration report; its warnings say why power is less than full."""
     headings = ("detector", "budget", "achieved FPR (95 % interval)", "saturated", "k", "passes", "power")
     table = Table(*headings)
     for part in report["detectors"]:
@@ -70,7 +70,7 @@ def calibration_table(report: Mapping[str, Any]) -> Table:
             f"{part['saturation']:.1%}",
             str(part["fit"].get("k", "—")),
             _passes(part.get("cost")),
-            f"[{POWER.get(part.get('power_level'), 'default')}]{escape(part['power'])}",
+            f"[{POWER.get(part.get('power_level'), 'default')}]{escape(part.get('power_level') or part['power'])}",
         )
     return table
 

@@ -36,7 +36,8 @@ def wilson_interval(hits: int, count: int, z: float = 1.96) -> tuple[float, floa
     share, square = hits / count, z * z
     centre = (share + square / (2 * count)) / (1 + square / count)
     half = z * math.sqrt(share * (1 - share) / count + square / (4 * count * count)) / (1 + square / count)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Without hits the lower end is 0, and without misses the upper one 1, but for rounding.
+    return centre - half if hits else 0.0, centre + half if hits < count else 1.0
 
 
 def blind_labels(detector: Detector, part: DetectorCalibration) -> Integers:

@@ -22,6 +22,12 @@ def report_of(scores: Floats, predicted: np.ndarray, alpha: float) -> dict:
     return detector_report(Bounded(), calibrate(Bounded(), sample, alpha), sample)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("count", [1, 7, 500, 1500])
+def test_wilson_interval_ends_at_the_ends(count: int) -> None:
+    assert wilson_interval(0, count)[0] == 0.0
+    assert wilson_interval(count, count)[1] == 1.0
+
+
 def test_wilson_interval_against_published_values() -> None:
     assert wilson_interval(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
     assert wilson_interval(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
