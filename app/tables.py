@@ -63,6 +63,7 @@ def calibration_table(report: Mapping[str, Any]) -> Table:
     table = Table(*headings)
     for part in report["detectors"]:
         low, high = part["achieved_fpr_interval"]
+        level = part.get("power_level")
         table.add_row(
             part["detector"],
             f"{part['alpha']:.2%}",
@@ -70,7 +71,7 @@ def calibration_table(report: Mapping[str, Any]) -> Table:
             f"{part['saturation']:.1%}",
             str(part["fit"].get("k", "—")),
             _passes(part.get("cost")),
-            f"[{POWER.get(part.get('power_level'), 'default')}]{escape(part.get('power_level') or part['power'])}",
+            f"[{POWER.get(level, 'default')}]{escape(level or part['power'])}",
         )
     return table
 

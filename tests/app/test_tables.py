@@ -56,6 +56,9 @@ def test_a_report() -> None:
     assert "99.0%" in text
     assert "│ 12" in text
     assert "3.09, benign 1.57" in text
+    assert "none" in text
+    assert "[/]" not in text  # the sentence stands below the table
+    text = printed(calibration_table({"detectors": [{**part, "power_level": None}]}))  # an older report
     assert "none: [/]" in text
     text = printed(classes_table({"detectors": [part]}))
     assert "0 [red]dot" in text
