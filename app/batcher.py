@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar, cast
 
 from app.fair_queue import FairQueue
 
@@ -59,7 +59,7 @@ class BatchFigures:
 
 @dataclass(slots=True, eq=False)
 class _Place(Generic[T, R]):
-    item: T
+    item: T | None  # None once its caller has gone: a place stays in the queue until its turn
     weight: int
     answer: "asyncio.Future[R]"
     arrived: float
@@ -196,6 +196,7 @@ class Batcher(Generic[T, R]):
             raise DeadlineExceeded("the deadline passed before there was an answer") from error
         finally:
             self._leave(place)
+            place.item = None
 
     def _leave(self, place: _Place[T, R]) -> None:
         """Free the place of a caller that went while it waited; the queue drops it when it comes up."""
@@ -264,7 +265,7 @@ class Batcher(Generic[T, R]):
         weight = sum(place.weight for place in wanted)
         self._observe(BatchFigures(weight, tuple(now - place.arrived for place in wanted), retried))
         try:
-            results = await self._run(self._work, [place.item for place in wanted])
+            results = await self._run(self._work, [cast(T, place.item) for place in wanted])
             if len(results) != len(wanted):
                 raise RuntimeError(f"{len(results)} results for {len(wanted)} items")
         except Exception as error:

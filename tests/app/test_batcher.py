@@ -1,8 +1,10 @@
 """The micro-batcher: who shares a batch, who gets which answer, and what disturbs whom."""
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -381,3 +383,40 @@ def test_the_worker_is_one_thread_off_the_event_loop() -> None:
     assert len(set(threads)) == 1
     assert threading.get_ident() not in threads
     assert order == [0, 1, 2, 3, 4]
+
+
+def test_an_item_is_let_go_when_its_caller_goes() -> None:
+    """However many come and go while the device is busy: with their room goes their memory."""
+
+    class Item:
+        pass
+
+    async def main() -> None:
+        free = asyncio.Event()
+
+        async def later(work: Callable[[Sequence[Item]], Sequence[Item]], items: Sequence[Item]) -> Any:
+            await free.wait()
+            return work(items)
+
+        batcher: Batcher[Item, Item] = Batcher(list, later, max_weight=1, max_delay=0, max_waiting=9)
+        batcher.start()
+        first = asyncio.create_task(batcher.submit(Item()))
+        await asyncio.sleep(0.01)
+        gone = []
+        for _ in range(20):
+            item = Item()
+            gone.append(weakref.ref(item))
+            caller = asyncio.create_task(batcher.submit(item))
+            del item
+            await asyncio.sleep(0)
+            caller.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await caller
+            del caller
+        gc.collect()
+        assert sum(each() is not None for each in gone) <= 1  # the last one's traceback may still hold it
+        free.set()
+        assert isinstance(await first, Item)
+        await batcher.close()
+
+    asyncio.run(asyncio.wait_for(main(), 20))
