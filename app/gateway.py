@@ -29,6 +29,8 @@ __all__ = ["Gateway", "Judgement"]
 
 log = logging.getLogger("triggerwall.gateway")
 
+PATIENCE_S = 1.0  # how often to look whether the calibration under way has ended
+
 Judged = tuple[str | None, Mode, list[Inspection]]
 
 
@@ -227,6 +229,8 @@ class Gateway:
         settings = self.settings
         log.info("%d images of traffic are measured: they suffice to calibrate on", settings.learn_images)
         if settings.enforce_after_learning:
+            while self.calibrator.progress is not None:  # somebody's own calibration: it is soon done
+                await asyncio.sleep(PATIENCE_S)
             with self.calibrator.reserved():
                 await self.learn(settings.alpha, settings.learn_contamination, activate=True)
             await self.switch(Mode.ENFORCE)

@@ -114,6 +114,17 @@ def test_enforces_by_itself_where_the_setting_says_so(make_client: MakeClient) -
     assert client.get(f"/calibrations/{info['calibration']['id']}").json()["origin"] == "traffic"
 
 
+def test_waits_for_a_calibration_under_way(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.gateway.PATIENCE_S", 0.01)
+    client = make_client(**LEARNING, enforce_after_learning=True)
+    with gateway_of(client).calibrator.reserved():
+        send(client, 60)
+        until(lambda: learning_of(client)["images"] == 60)
+        time.sleep(0.1)
+        assert client.get("/info").json()["mode"] == "monitor"
+    until(lambda: client.get("/info").json()["mode"] == "enforce")
+
+
 def test_does_not_where_it_does_not(make_client: MakeClient) -> None:
     client = make_client(**LEARNING)
     send(client, 80)
