@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     FiniteFloat,
@@ -32,6 +33,14 @@ FORMAT_VERSION = 1
 
 Share = Annotated[FiniteFloat, Field(gt=0, lt=1)]
 Scores = list[FiniteFloat]
+Count = Annotated[NonNegativeInt, Field(lt=2**53)]
+
+
+def _time(value: Any) -> Any:
+    return datetime.fromisoformat(value) if isinstance(value, str) else None
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_time)]
 
 
 class ArtefactError(Exception):
@@ -55,6 +64,8 @@ class _Part(_Strict):
     groups: list[_Group]
     pooled: Annotated[Scores, Field(min_length=1)]
     stages: list[list[NonNegativeInt]]
+    ties: Literal["conservative", "randomised"] = "conservative"
+    contamination: Annotated[FiniteFloat, Field(ge=0, lt=0.5)] = 0.0
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -67,22 +78,23 @@ class _Part(_Strict):
 class _Content(_Strict):
     classifier_digest: str
     alpha: Share
-    images: NonNegativeInt
+    images: Count
     labelled: bool
     conditioning: Literal["class", "marginal"]
     detectors: Annotated[list[_Part], Field(min_length=1)]
+    secret: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
 class _Calibration(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(strict=True, extra="forbid")
 
     id: Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{1,64}$")]
-    created_at: AwareDatetime
+    created_at: Time
     classifier_digest: Annotated[str, Field(max_length=128)]
     model_name: Annotated[str, Field(max_length=256)]
     model_version: Annotated[str, Field(max_length=256)]
     alpha: Share
-    images: NonNegativeInt
+    images: Count
     content: _Content
     report: dict[str, Any]
 
