@@ -8,11 +8,12 @@ import numpy as np
 from rich.table import Table
 
 from detectors.base import Floats
+from detectors.budget import share_budget
 from detectors.calibration import BenignSample
 from detectors.reservoir import Reservoir
 from detectors.trimming import trimmed
 from lab.data import LabError
-from lab.guard import calibrate_all, measure
+from lab.guard import measure
 from lab.judge import Study
 
 __all__ = ["POISONED_SHARES", "Row", "datafree", "datafree_table"]
@@ -93,7 +94,7 @@ def _rates(
 ) -> tuple[float, float]:
     """TPR and FPR of all detectors together."""
     classes = study.classifier.num_classes
-    parts = calibrate_all(study.detectors, sample, alpha, classes)
+    parts = share_budget(study.detectors, sample, alpha)
     rates = []
     for images in judged:
         stopped = np.zeros(len(images), dtype=np.bool_)

@@ -10,10 +10,11 @@ from rich.progress import track
 from rich.table import Table
 
 from detectors.base import Floats
+from detectors.budget import share_budget
 from detectors.calibration import DetectorCalibration
 from detectors.drift import DriftMonitor, State
 from lab.data import LabError
-from lab.guard import Outcome, calibrate_all, judge_images, limits, measure, rejected
+from lab.guard import Outcome, judge_images, limits, measure, rejected
 from lab.judge import Study
 from lab.shifts import SHIFTS
 
@@ -56,7 +57,7 @@ def simulate(study: Study, plan: Plan) -> list[Scenario]:
     """Calibrate, judge every kind of image once, and draw streams from the outcomes."""
     classes = study.classifier.num_classes
     sample = measure(study, study.calibration.images, "calibration images")
-    parts = calibrate_all(study.detectors, sample, plan.alpha, classes)
+    parts = share_budget(study.detectors, sample, plan.alpha)
     benign = judge_images(study, parts, study.benign, "benign images")
     guard = list(parts.values()), limits(parts, classes)
     scenarios = [_scenario("no change", 0.0, benign, benign, guard, plan)]

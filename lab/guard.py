@@ -8,12 +8,11 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from detectors.base import BasePass, Detector, Floats, Scorer
-from detectors.calibration import BenignSample, DetectorCalibration, calibrate
-from detectors.report import blind_labels
+from detectors.base import BasePass, Floats, Scorer
+from detectors.calibration import BenignSample, DetectorCalibration
 from lab.judge import Study
 
-__all__ = ["DETECTORS", "Looked", "Outcome", "calibrate_all", "judge_images", "limits", "measure"]
+__all__ = ["DETECTORS", "Looked", "Outcome", "judge_images", "limits", "measure"]
 
 DETECTORS = ("profile", "psc", "spc")
 
@@ -41,17 +40,6 @@ def measure(study: Study, images: Tensor, what: str) -> BenignSample:
         evidence = {d.name: d.measure(batch).double().cpu().numpy() for d in study.detectors}
         parts.append(BenignSample(predicted, None, evidence))
     return BenignSample.join(parts, None)
-
-
-def calibrate_all(
-    detectors: Sequence[Detector], sample: BenignSample, alpha: float, classes: int
-) -> dict[str, DetectorCalibration]:
-    """All detectors at the budget `alpha` together, split among those that can reject anything."""
-    parts = {d.name: calibrate(d, sample, alpha / len(detectors)) for d in detectors}
-    able = [d for d in detectors if len(blind_labels(d, parts[d.name])) < classes]
-    for detector in able if len(able) < len(detectors) else ():
-        parts[detector.name] = calibrate(detector, sample, alpha / len(able))
-    return parts
 
 
 def limits(parts: Mapping[str, DetectorCalibration], classes: int) -> dict[str, Floats]:

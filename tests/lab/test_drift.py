@@ -8,12 +8,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from detectors.budget import share_budget
 from detectors.calibration import DetectorCalibration
 from detectors.drift import DriftMonitor
 from lab.cli import app
 from lab.data import open_images
 from lab.drift import Plan, _until_alarm, simulate
-from lab.guard import Looked, calibrate_all, judge_images, limits, measure
+from lab.guard import Looked, judge_images, limits, measure
 from lab.judge import Study, open_study
 
 BUNDLE = Path(__file__).parents[2] / "models" / "demo"
@@ -49,7 +50,7 @@ def test_digits_in_another_light_are_noticed_and_the_same_digits_are_not(study: 
 def test_outcomes_are_those_of_the_full_scores(study: Study) -> None:
     classes = study.classifier.num_classes
     sample = measure(study, study.calibration.images[:60], "")
-    parts = calibrate_all(study.detectors, sample, 0.05, classes)
+    parts = share_budget(study.detectors, sample, 0.05)
     outcomes = judge_images(study, parts, study.benign, "")
     again = measure(study, study.benign, "")
     (detector,) = study.detectors
