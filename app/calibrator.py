@@ -301,7 +301,7 @@ class Calibrator:
                 if batch.images is not None:
                     started = time.perf_counter()
                     if aside.kept is None:
-                        aside.kept = self.firewall.keep(torch.cat(aside.images)) if aside.images else {}
+                        aside.kept = await self._keep_references(aside.images)
                     parts.append(await self.worker.run(self.firewall.measure, batch.images, aside.kept))
                     self.metrics.stage("calibrate", time.perf_counter() - started)
         finally:
@@ -313,6 +313,9 @@ class Calibrator:
                 "send more"
             )
         return BenignSample.join(parts, _known(labels)), skipped
+
+    async def _keep_references(self, images: list[torch.Tensor]) -> References:
+        return await self.worker.run(self.firewall.keep, torch.cat(images)) if images else {}
 
     def _measured(self, done: int) -> None:
         if self.progress is not None:
