@@ -100,6 +100,7 @@ class Watch:
     thresholds: Tensor  # (K,) float64 on the classifier's device
     limits: Floats  # the same, on the host
     ties: Tensor  # (K,) float64: which share of the scores exactly there is suspicious too
+    shares: Floats  # the same, on the host
     calibration: DetectorCalibration | None
 
     def thresholds_for(self, labels: Tensor, draws: Tensor) -> Tensor:
@@ -195,7 +196,8 @@ class Firewall:
         values = detector.fixed_thresholds(part.fit) if fixed else part.thresholds(classes)
         ties = np.zeros(classes) if fixed else part.tie_probabilities(classes)
         scorer = detector.scorer(part.fit, part.stages)
-        return Watch(detector.name, scorer, self._on_device(values), values, self._on_device(ties), part)
+        limits, shares = self._on_device(values), self._on_device(ties)
+        return Watch(detector.name, scorer, limits, values, shares, ties, part)
 
     def _data_free_guard(self) -> Guard | None:
         watches = []
@@ -207,10 +209,8 @@ class Firewall:
                 )
                 continue
             values = detector.fixed_thresholds(fit)
-            scorer, thresholds = detector.scorer(fit), self._on_device(values)
-            watches.append(
-                Watch(detector.name, scorer, thresholds, values, torch.zeros_like(thresholds), None)
-            )
+            scorer, limits, ties = detector.scorer(fit), self._on_device(values), np.zeros(len(values))
+            watches.append(Watch(detector.name, scorer, limits, values, self._on_device(ties), ties, None))
         return Guard(None, tuple(watches)) if watches else None
 
     def _on_device(self, values: np.ndarray[Any, Any]) -> Tensor:

@@ -52,7 +52,8 @@ class DriftWatch:
             return None
         parts = [watch.calibration for watch in watches if watch.calibration is not None]
         limits = {watch.detector: watch.limits for watch in watches}
-        return DriftMonitor(parts, limits, run_length=self.run_length)
+        ties = {watch.detector: watch.shares for watch in watches}
+        return DriftMonitor(parts, limits, ties=ties, run_length=self.run_length)
 
     def observe(self, calibration: str | None, inspections: Sequence[Inspection]) -> None:
         """Take what was judged by `calibration`; what another than the enforced one judged says nothing."""

@@ -94,16 +94,22 @@ class _ScoreTest:
 
     name = "scores"
 
-    def __init__(self, part: DetectorCalibration, thresholds: Floats, random: Random) -> None:
+    def __init__(self, part: DetectorCalibration, thresholds: Floats, ties: Floats, random: Random) -> None:
         self.detector, self.loudest = part.detector, Cusum(P_VALUE_BETS)
         self._urns: dict[int, RankUrn] = {}
+        self._below: dict[int, float] = {}  # of labels with ties settled by lot: the threshold
         for group in _groups(part, len(thresholds)):
             limits = np.unique(thresholds[list(group.labels)])
             if len(limits) > 1:
                 continue  # what is cleared below several is not known
-            cleared = np.sort(group.scores[group.scores <= limits[0]])
-            if len(cleared) < len(group.scores):
-                cleared = cleared[:-1]  # the threshold itself bounds the highest gap
+            if ties[list(group.labels)].any():
+                # Some images at the threshold are cleared, and which is no matter of scores: none count.
+                cleared = np.sort(group.scores[group.scores < limits[0]])
+                self._below.update(dict.fromkeys(group.labels, float(limits[0])))
+            else:
+                cleared = np.sort(group.scores[group.scores <= limits[0]])
+                if len(cleared) < len(group.scores):
+                    cleared = cleared[:-1]  # the threshold itself bounds the highest gap
             self._urns.update(dict.fromkeys(group.labels, RankUrn(cleared, random)))
 
     @property
@@ -115,7 +121,8 @@ class _ScoreTest:
 
     def update(self, label: int, look: Look, number: int) -> None:
         urn = self._urns.get(label)
-        if urn is not None and not look.suspicious:
+        counts = not look.suspicious and look.score < self._below.get(label, math.inf)
+        if urn is not None and counts:
             self.loudest.update(p_value_factors(urn.p_value(look.score)), number)
 
     def restart(self) -> None:
@@ -134,15 +141,16 @@ class _VerdictTest:
 
     name = "verdicts"
 
-    def __init__(self, part: DetectorCalibration, thresholds: Floats) -> None:
+    def __init__(self, part: DetectorCalibration, thresholds: Floats, ties: Floats) -> None:
         self.detector = part.detector
         self._urns: dict[int, tuple[EventUrn, Cusum]] = {}
         for group in _groups(part, len(thresholds)):
             limits = np.unique(thresholds[list(group.labels)])
             if len(limits) > 1 or np.isinf(limits[0]):
                 continue  # how often any of several is passed is not known; infinity never is
-            above = int((group.scores > limits[0]).sum())
-            urn = EventUrn(above, len(group.scores)), Cusum(len(ODDS))
+            above, tied = (group.scores > limits[0]).sum(), (group.scores == limits[0]).sum()
+            by_lot = float(ties[list(group.labels)].max()) * (1 + tied)  # as in `conformal.tie_probability`
+            urn = EventUrn(float(above + max(0.0, by_lot - 1)), len(group.scores)), Cusum(len(ODDS))
             self._urns.update(dict.fromkeys(group.labels, urn))
         self._groups = len({id(cusum) for _, cusum in self._urns.values()})
         self._all = Cusum(len(ODDS))
@@ -183,17 +191,21 @@ class DriftMonitor:
         parts: Sequence[DetectorCalibration],
         thresholds: Mapping[str, Floats],
         *,
+        ties: Mapping[str, Floats] | None = None,
         run_length: float = 1e6,
         seed: int = 0,
     ) -> None:
-        """`thresholds`: what is enforced, (K,) by detector. `run_length`: benign traffic raises an alarm
+        """`thresholds`: what is enforced, (K,) by detector; `ties`: which share of the images exactly there
+        is suspicious too, (K,) by detector, none by default. `run_length`: benign traffic raises an alarm
         within n images with a chance of at most n / run_length; change is noticed the later for it."""
         self.classes = len(next(iter(thresholds.values())))
         random = Random(seed)
         self._tests: list[_ScoreTest | _VerdictTest] = []
         for part in parts:
-            self._tests.append(_ScoreTest(part, thresholds[part.detector], random))
-            self._tests.append(_VerdictTest(part, thresholds[part.detector]))
+            limits = thresholds[part.detector]
+            by_lot = ties[part.detector] if ties else np.zeros(len(limits))
+            self._tests.append(_ScoreTest(part, limits, by_lot, random))
+            self._tests.append(_VerdictTest(part, limits, by_lot))
         self.limit = run_length * len(self._tests)  # what `Cusum.value` has to reach for an alarm
         self.run_length = run_length
         self.state, self.images, self.alarms = State.STEADY, 0, 0

@@ -81,8 +81,9 @@ class EventUrn:
     With ties at the threshold the chance is a little less than what is said, never more.
     """
 
-    def __init__(self, above: int, count: int) -> None:
-        """`above` of `count` benign scores lie above the threshold."""
+    def __init__(self, above: float, count: int) -> None:
+        """`above` of `count` benign scores lie above the threshold, or are taken to: no whole number where a
+        share of the ties is settled by lot."""
         self._prior = above + 1, count + 1
         self.restart()
 

@@ -171,3 +171,19 @@ def test_drift_whose_rejections_fall_under_one_label_is_no_attack() -> None:
     assert top is not None
     assert (top.label, top.concentrated) == (3, True)
     assert watch.state is State.DRIFTING
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_ties_that_are_settled_by_lot_are_no_change(exact: bool) -> None:
+    """A tenth of all scores is the threshold, and half of these images are rejected: as calibrated."""
+    levels, shares = np.array([0.0, 0.2, 0.4, 0.6, 0.8, 1.0]), (0.3, 0.2, 0.2, 0.1, 0.1, 0.1)
+    for seed in range(10):
+        random = np.random.default_rng((seed, 3))
+        benign = np.sort(random.choice(levels, 1000, p=shares))
+        group = Group((0,), benign)
+        part = DetectorCalibration("a", {}, {}, 0.05, (group,), benign, ties="randomised")
+        limits, ties = part.thresholds(1), part.tie_probabilities(1)
+        watch = DriftMonitor([part], {"a": limits}, ties={"a": ties}, run_length=1e5)
+        for score in random.choice(levels, 2000, p=shares).tolist():
+            suspicious = score > limits[0] or (score == limits[0] and random.random() < ties[0])
+            assert not watch.observe(0, [Seen("a", score, bool(suspicious), exact)])
