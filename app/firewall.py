@@ -361,5 +361,5 @@ class Firewall:
             self.conditioning,
             tuple(parts.values()),
             new_secret() if self.ties == "randomised" else None,
-            screening.to_json(),
+            screening.to_json(before=self.references),
         )

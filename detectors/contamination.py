@@ -114,11 +114,13 @@ class Screening:
             )
         return found
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, before: int = 0) -> dict[str, Any]:
+        """`before`: so many images came before the sample and were not measured; positions count them."""
         return {
             "strength": self.strength, "label": self.label, "share": self.share,
             "profiles": asdict(self.profiles), "labels": asdict(self.labels),
-            "suspects": list(self.suspects), "left_out": self.left_out, "sentences": self.sentences(),
+            "suspects": [before + position for position in self.suspects],
+            "left_out": self.left_out, "sentences": self.sentences(),
         }  # fmt: skip
 
 

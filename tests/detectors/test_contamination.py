@@ -103,6 +103,7 @@ def test_suspects_are_left_out_only_where_it_says_so() -> None:
     assert len(left.without_suspects(whole)) == 500 - len(found.suspects)
     assert "left out" in left.sentences()[0]
     assert "used all the same" in found.sentences()[0]
+    assert left.to_json(before=16)["suspects"] == [16 + position for position in found.suspects]
 
 
 @pytest.mark.parametrize("kind", ["identical", "one label", "two images", "one of each", "not numbers"])
