@@ -234,10 +234,14 @@ class Firewall:
     @torch.inference_mode()
     def rehearse(self, guard: Guard) -> None:
         """Judge two grey images by `guard`, which need not be enforced: whatever its detectors would raise
-        on traffic is raised here."""
+        on traffic is raised here. Raises `CalibrationError` where a detector's stages leave terms out."""
         info = self.classifier.info
-        for full in (False, True):
-            self._judge(torch.full((2, info.channels, *info.size), 0.5), guard, full)
+        images = torch.full((2, info.channels, *info.size), 0.5)
+        self._judge(images, guard, full=False)
+        for inspection in self._judge(images, guard, full=True):
+            for found in inspection.detections:
+                if not found.exact:
+                    raise CalibrationError(f"the stages of {found.detector} do not evaluate all of its terms")
 
     def _judge(self, images: Tensor, guard: Guard | None, full: bool) -> list[Inspection]:
         watches = guard.watches if guard else ()

@@ -64,9 +64,10 @@ def bounded_mean(
     lower, upper = _bounds(terms, to_score)
     exact = terms.known.all(1)
     if thresholds is None:
-        return Scores(lower, exact)
-    # A row that is not exact was decided: below the threshold by its upper bound, above by its lower.
-    return Scores(torch.where(upper <= thresholds, upper, lower), exact)
+        return Scores(upper, exact)
+    # A row that is not exact was decided: below the threshold by its upper bound, above by its lower. Where
+    # `stages` left terms out and nothing was decided, the upper bound clears nobody.
+    return Scores(torch.where(lower > thresholds, lower, upper), exact)
 
 
 def _bounds(terms: Terms, to_score: Monotone) -> tuple[Tensor, Tensor]:

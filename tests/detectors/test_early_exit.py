@@ -102,3 +102,13 @@ def test_early_verdicts_equal_full_verdicts(
 def test_mean_of_agrees_with_numpy(count: int) -> None:
     values = torch.rand(50, count, generator=torch.Generator().manual_seed(count))
     np.testing.assert_allclose(mean_of(values).numpy(), values.double().numpy().mean(1), rtol=1e-15)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.9])
+def test_terms_that_no_stage_evaluates_clear_nobody(threshold: float | None) -> None:
+    """Such stages come from a damaged calibration. The one known term says neither yes nor no."""
+    limits = None if threshold is None else torch.full((2,), threshold, dtype=torch.float64)
+    table = Table(torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]]))
+    scores = bounded_mean(unknown(table.values), [[0]], table, limits)
+    assert scores.values.tolist() == [1.0, 1.0]
+    assert scores.exact.tolist() == [False, False]

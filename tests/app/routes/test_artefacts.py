@@ -135,6 +135,19 @@ class TestExportAndImport:
         assert "cannot judge images" in answer.json()["detail"]
         assert other.get("/calibrations").json()["calibrations"] == []
 
+    def test_one_that_would_not_look_at_everything_is_not_taken(
+        self, make_client: MakeClient, tmp_path: Path
+    ) -> None:
+        client = make_client(detectors=("spc",), alpha=0.1)
+        id = client.post("/calibrate", files=form(pngs(40))).json()["id"]
+        data = client.get(f"/calibrations/{id}/export").content
+        content = json.loads(data)["calibration"]["content"]
+        content["detectors"][0]["stages"] = [[0]]
+        other = elsewhere(make_client, tmp_path, detectors=("spc",))
+        answer = other.post("/calibrations/import", content=resigned(data, content=content), headers=JSON)
+        assert (answer.status_code, slug(answer)) == (422, "artefact-refused")
+        assert "do not evaluate all of its terms" in answer.json()["detail"]
+
     @pytest.mark.parametrize("report", [{}, {"detectors": [{}]}, {"detectors": 7}])
     def test_one_whose_report_cannot_be_shown_is_not_taken(
         self, client: TestClient, exported: bytes, report: dict[str, Any]
