@@ -84,7 +84,7 @@ NONSENSE: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (setter("created_at", value="1577836800"), "created_at"),
     (setter("created_at", value=1577836800), "created_at"),
     (setter("alpha", value="0.01"), "alpha"),
-    (setter("images", value=10**30), "images"),
+    (lambda c: (c.update(images=10**30), c["content"].update(images=10**30)), "less than"),
     (setter("content", "secret", value=""), "content.secret"),
     (setter(*DETECTOR, "ties", value="none"), "ties"),
     (setter(*DETECTOR, "contamination", value=0.5), "contamination"),
