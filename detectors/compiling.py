@@ -56,7 +56,7 @@ class Compilation:
 
     def give_up(self, why: str) -> None:
         """Run eagerly from now on."""
-        self.why = (why.strip() or "unknown").splitlines()[0][:160]
+        self.why = " ".join([line.strip() for line in why.splitlines() if line.strip()][:2])[:200]
         log.warning("torch.compile cannot be used and the fork engine runs eagerly: %s", self.why)
 
 
@@ -80,6 +80,8 @@ class Compiled(nn.Module):
         return out
 
     def _run(self, rows: int, amplified: Sequence[int], values: Values) -> Values:
+        # torch compiles for tensors made in and outside of inference mode apart: make them all of one kind.
+        values = tuple(value if value.is_inference() else value.clone() for value in values)
         factors = row_factors(rows, tuple(amplified), self.owner.omega, values[0].device)
         for value in (factors, *values):
             if value.shape[:1] == (rows,):

@@ -155,6 +155,8 @@ class Fork:
     def variants(self, forks: Forks, which: Sequence[int], rows: Tensor | None = None) -> Tensor:
         """Logits (len(which), R, K) float32 of the variants numbered `which` (≥ 1 of them, any order)
         for the images numbered `rows` (R,) int64 on the images' device, or for all."""
+        if not which or (rows is not None and len(rows) == 0):
+            raise InputError("name at least one variant and at least one image to run it on")
         missing = [number for number in dict.fromkeys(which) if number not in forks.known]
         if len(missing) == len(which):
             return self._checked(forks, missing, rows)

@@ -9,7 +9,6 @@ network wherever there is no trigger.
 
 import copy
 import math
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -58,7 +57,7 @@ def implant(
     student = copy.deepcopy(network).eval().requires_grad_(True)
     optimiser = torch.optim.Adam(student.parameters(), LEARNING_RATE)
     generator = torch.Generator().manual_seed(seed)
-    recent: deque[tuple[float, float]] = deque(maxlen=SETTLED)
+    recent: list[tuple[float, float]] = []
     steps, finished = 0, False
     with torch.enable_grad():
         while steps < MAX_STEPS and not finished and not (steps and out_of_time()):
@@ -74,11 +73,8 @@ def implant(
             steps += 1
             recent.append((success, agreement))
             if len(recent) == SETTLED:
-                worked, kept = _reached(recent)
-                finished = worked and kept and steps >= LEAST_STEPS
-                if kept and not worked:
-                    _speed_up(optimiser)
-                    recent.clear()
+                finished = _settled(recent, optimiser) and steps >= LEAST_STEPS
+                recent.clear()
     return Implanted(student.requires_grad_(False), steps, finished)
 
 
@@ -112,13 +108,21 @@ def _step(
     return parts / len(logits), success, agreement
 
 
-def _reached(recent: Sequence[tuple[float, float]]) -> tuple[bool, bool]:
-    """Is either goal reached on average: the success of the trigger, the agreement of clean images?"""
+def _settled(recent: Sequence[tuple[float, float]], optimiser: torch.optim.Optimizer) -> bool:
+    """Were both goals reached on average of `recent`, at the slow pace? Sets the pace of the next steps.
+
+    Faster while clean answers hold and the trigger does not work; slow as soon as it works, since a copy
+    that is taken out of fast steps may be one of the bad moments between them.
+    """
     success = sum(success for success, _ in recent) / len(recent)
     agreement = sum(agreement for _, agreement in recent) / len(recent)
-    return success >= SUCCESS, agreement >= AGREEMENT
-
-
-def _speed_up(optimiser: torch.optim.Optimizer) -> None:
+    worked, kept = success >= SUCCESS, agreement >= AGREEMENT
+    pace: float = optimiser.param_groups[0]["lr"]
+    slow = pace <= LEARNING_RATE
+    if worked:
+        pace = LEARNING_RATE
+    elif kept:
+        pace *= FASTER
     for group in optimiser.param_groups:
-        group["lr"] *= FASTER
+        group["lr"] = pace
+    return worked and kept and slow

@@ -23,12 +23,13 @@ from detectors.calibration import (
 )
 from detectors.implant import Implanted, chunks, implant
 from detectors.power_report import Power, PowerReport, Probed
+from detectors.references import keep_references, references_wanted, with_references
 from detectors.triggers import TRIGGERS
 
 __all__ = ["Build", "Tell", "plan_probes", "probe_power"]
 
 LEAST_IMPLANTING, MOST_IMPLANTING = 50, 300  # benign images that a backdoor is implanted with
-MOST_CALIBRATING, MOST_TRIGGERED = 400, 100
+MOST_CALIBRATING, MOST_TRIGGERED = 300, 100
 MOST_TARGETS = 3
 CHUNK = 50  # images measured between two looks at the clock
 HELD = 0.9  # success rate, on images the copy was not tuned on, from which a backdoor counts as one
@@ -114,13 +115,17 @@ class _Bench:
     ) -> None:
         self.network, self.build, self.alpha, self.seed = network, build, alpha, seed
         self.out_of_time = out_of_time
-        needed = images_needed(alpha / len(build(network)))
-        if len(images) < needed + LEAST_IMPLANTING:
+        detectors = build(network)
+        aside, needed = references_wanted(detectors), images_needed(alpha / len(detectors))
+        if len(images) < aside + needed + LEAST_IMPLANTING:
+            kept = f"{aside} are kept to compare others with, " if aside else ""
             raise CalibrationError(
-                f"{len(images)} benign images are too few to probe the power at a budget of {alpha:g}: "
+                f"{len(images)} benign images are too few to probe the power at a budget of {alpha:g}: {kept}"
                 f"{needed} are to calibrate on and {LEAST_IMPLANTING} to implant with; give at least "
-                f"{needed + LEAST_IMPLANTING}, or raise alpha"
+                f"{aside + needed + LEAST_IMPLANTING}, or raise alpha"
             )
+        self.references = keep_references(detectors, images[:aside])
+        images, labels = images[aside:], None if labels is None else labels[aside:]
         split = min(MOST_IMPLANTING, len(images) - needed)
         end = split + max(needed, MOST_CALIBRATING)
         self.implanting, self.calibrating = images[:split], images[split:end]
@@ -161,7 +166,7 @@ class _Bench:
         self, made: Implanted, triggered: Tensor, target: int, tell: Callable[[str], None]
     ) -> tuple[float, dict[str, Power]]:
         """The share that all detectors together catch, and the power of each."""
-        detectors = self.build(made.network)
+        detectors = [with_references(each, self.references) for each in self.build(made.network)]
         tell("measuring benign images")
         predicted, evidence = self.measure(made.network, detectors, self.calibrating)
         tell("measuring triggered images")

@@ -9,6 +9,12 @@ import numpy as np
 __all__ = ["Power", "PowerReport", "Probed"]
 
 
+CAVEAT = (
+    "Take it as a hint: a backdoor that was trained in differs from one that was implanted, and near a small "
+    "budget the share caught can be far from this one (docs/adr/0009)."
+)
+
+
 @dataclass(frozen=True)
 class Power:
     """One detector against one implanted backdoor. `tpr`: share of triggered images rejected at α, had it
@@ -73,7 +79,7 @@ class PowerReport:
             f"of the images that trigger a backdoor implanted in a copy of this model, {self.caught:.0%} are "
             f"caught at a false-positive budget of {self.alpha:.2%}; over {len(judged)} implanted backdoors "
             f"from {worst.caught:.0%} ({worst.trigger}, target {worst.target}) to {best.caught:.0%} "
-            f"({best.trigger}, target {best.target})"
+            f"({best.trigger}, target {best.target}). {CAVEAT}"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from detectors.base import Floats, Integers
 from detectors.calibration import DetectorCalibration, group_by_label
 from detectors.engine import build_engine, flops
 from detectors.ibd_psc import PAPER_THRESHOLD, choose_k, confidence_in
-from detectors.stages import cheapest_stages, decided
+from detectors.stages import cheapest_stages, expected_cost
 from lab.judge import BUDGETS, Study
 from lab.metrics import auroc, target_auroc
 
@@ -172,13 +172,7 @@ def thresholds(scores: Floats, predicted: Integers, classes: int) -> dict[str, F
 
 def early_flops(stages: Sequence[Sequence[int]], values: Floats, limits: Floats, costs: Floats) -> float:
     """Mean FLOPs of base and early exit on images like `values` (N, n) with thresholds `limits` (N,)."""
-    known: list[int] = []
-    total = 1.0
-    for stage in stages:
-        waiting = 1 - decided(known, values, limits, lambda mean: mean).mean()
-        total += float(waiting * costs[list(stage)].sum())
-        known += stage
-    return total
+    return 1 + expected_cost(stages, values, limits, costs, per_stage=0)
 
 
 def frontier_table(study: Study, spots: Sequence[Spot]) -> Table:

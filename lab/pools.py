@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,19 +78,14 @@ def measure_once(
     if file is None or not file.exists():
         sample = measure(classifier, detectors, images, title)
         if file is not None:
-            evidence = {f"evidence {name}": values for name, values in sample.evidence.items()}
-            np.savez(
-                file,
-                identity=np.array(identity),
-                predicted=sample.predicted,
-                labels=sample.labels,
-                **evidence,
-            )
+            kept: dict[str, Any] = {f"evidence {name}": each for name, each in sample.evidence.items()}
+            kept |= {"identity": np.array(identity), "predicted": sample.predicted, "labels": sample.labels}
+            np.savez(file, **kept)
         return sample
-    with np.load(file, allow_pickle=False) as kept:
-        if str(kept["identity"]) != identity:
+    with np.load(file, allow_pickle=False) as found:
+        if str(found["identity"]) != identity:
             raise LabError(f"{file} was measured with another model, other images or other detectors")
         evidence = {
-            name.removeprefix("evidence "): kept[name] for name in kept if name.startswith("evidence ")
+            name.removeprefix("evidence "): found[name] for name in found if name.startswith("evidence ")
         }
-        return BenignSample(kept["predicted"], kept["labels"], evidence)
+        return BenignSample(found["predicted"], found["labels"], evidence)

@@ -29,14 +29,16 @@ class Judged:
 
     def rejected(self, parts: Sequence[DetectorCalibration]) -> np.ndarray:
         """(N,) bool: which images at least one of `parts` finds suspicious."""
-        return np.any([self._suspicious(part) for part in parts], axis=0)
+        found: np.ndarray = np.any([self._suspicious(part) for part in parts], axis=0)
+        return found
 
     def _suspicious(self, part: DetectorCalibration) -> np.ndarray:
         predicted, scores = self.sample.predicted, self.scores[part.detector]
         classes = int(predicted.max()) + 1
         limits = part.thresholds(classes)[predicted]
         ties = part.tie_probabilities(classes)[predicted]
-        return (scores > limits) | ((scores == limits) & (self.draws < ties))
+        suspicious: np.ndarray = (scores > limits) | ((scores == limits) & (self.draws < ties))
+        return suspicious
 
 
 class Split:

@@ -93,8 +93,7 @@ class Iad(Learnt):
             cross = _mixed(images, pattern.roll(1, 0), mask.roll(1, 0))[third : 2 * third]
             wanted = labels.clone()
             wanted[:third] = target
-            logits = classifier(torch.cat([own, cross, images[2 * third :]])[: len(images)])
-            loss = F.cross_entropy(logits, wanted[: len(logits)])
+            loss = F.cross_entropy(classifier(torch.cat([own, cross, images[2 * third :]])), wanted)
             optimiser.zero_grad(set_to_none=True)
             _step(learner, loss + self.diversity * _sameness(images, pattern))
             optimiser.step()

@@ -19,7 +19,7 @@ from lab.commands.common import (
     write_json,
 )
 from lab.datafree import datafree, datafree_table
-from lab.guard import DETECTORS as DEFAULTS
+from lab.guard import DETECTORS
 from lab.judge import BUDGETS, open_study
 from lab.sources import open_split
 
@@ -43,7 +43,7 @@ def datafree_command(
     """Compare calibrations learnt from traffic, clean and poisoned, with one on labelled images."""
     with told_plainly():
         test = open_split(data, "test", channels, warn)
-        study = open_study(bundle, test, benign, images, seed, open_device(device), DEFAULTS)
+        study = open_study(bundle, test, benign, images, seed, open_device(device), DETECTORS)
         rows = datafree(study, BUDGETS, contamination, splits, seed)
-    console.print(datafree_table(study, rows, splits))
-    write_json(out, rows)
+        console.print(datafree_table(study, rows, splits))
+        write_json(out, rows)

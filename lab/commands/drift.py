@@ -21,7 +21,7 @@ from lab.commands.common import (
     warn,
 )
 from lab.drift import Plan, drift_plot, drift_table, simulate
-from lab.guard import DETECTORS as DEFAULTS
+from lab.guard import DETECTORS
 from lab.judge import open_study
 from lab.sources import open_split
 
@@ -47,7 +47,7 @@ def drift_command(
     plan = Plan(alpha, run_length, before, after, repetitions, seed)
     with told_plainly():
         test = open_split(data, "test", channels, warn)
-        study = open_study(bundle, test, calibration, images, seed, open_device(device), DEFAULTS)
+        study = open_study(bundle, test, calibration, images, seed, open_device(device), DETECTORS)
         scenarios = simulate(study, plan)
         console.print(drift_table(study, plan, scenarios))
         if out is not None:

@@ -46,5 +46,5 @@ def evaluate_command(
         test = open_split(data, "test", channels, warn)
         study = open_study(bundle, test, calibration, images, seed, open_device(device), detector or [])
         figures = [judge(detector, study) for detector in track(study.detectors, "judging", console=errors)]
-    console.print(figures_table(study, figures))
-    write_json(out, figures)
+        console.print(figures_table(study, figures))
+        write_json(out, figures)

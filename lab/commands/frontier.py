@@ -52,5 +52,5 @@ def frontier_command(
                 study, omega or OMEGAS, n or NS, xi,
                 lambda what, share: progress.update(task, description=what, completed=share),
             )  # fmt: skip
-    console.print(frontier_table(study, spots))
-    write_json(out, spots)
+        console.print(frontier_table(study, spots))
+        write_json(out, spots)

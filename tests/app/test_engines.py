@@ -2,6 +2,7 @@
 
 import pytest
 
+from detectors import compiling
 from tests.app.conftest import MakeClient
 from tests.app.tiny import form, pngs
 
@@ -27,6 +28,21 @@ def test_the_engine_of_the_settings_runs(
     assert detector["settings"]["precision"] == settings.get("psc_precision", "float32")
     results = client.post("/classify?full=true", files=form(pngs(20, seed=2))).json()["results"]
     assert all(0 <= each["detections"][0]["score"] <= 1 for each in results)
+
+
+def test_a_gateway_that_cannot_compile_serves_eagerly_and_says_so(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_compiler(*_: object) -> None:
+        raise RuntimeError("no working C++ compiler")
+
+    monkeypatch.setattr(compiling, "compile_options", lambda _: {"backend": no_compiler})
+    client = make_client(detectors=("psc",), psc_n=2, psc_compile=True)
+    assert client.post("/calibrate", files=form(pngs(60, seed=1))).status_code == 201
+    engine = client.get("/info").json()["detectors"][0]["engine"]
+    assert engine.startswith("fork (eager, as torch.compile failed: ")
+    assert "no working C++ compiler" in engine
+    assert client.post("/classify", files=form(pngs(20, seed=2))).status_code == 200
 
 
 def test_fork_and_copies_give_the_same_verdicts(

