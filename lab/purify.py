@@ -7,6 +7,7 @@ Thresholds come from benign images that the model was *not* trained on, as the d
 Training images are no draw from these, the model has seen them: a budget is a rule here, not a promise.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rich.table import Table
 from detectors.base import CalibrationError, Detector
 from detectors.calibration import calibrate
 from detectors.conformal import conformal_threshold, images_needed
+from detectors.references import references_wanted
 from lab.attacks import Attack
 from lab.cognitive_distillation import CognitiveDistillation
 from lab.data import ImageSet, LabError
@@ -36,6 +38,7 @@ __all__ = [
     "Figures",
     "Scored",
     "Suspects",
+    "check_methods",
     "figures",
     "figures_table",
     "remake",
@@ -93,7 +96,8 @@ class Figures:
 
 
 def remake(bundle: Path, clean: ImageSet) -> Suspects:
-    """What `bundle` was trained on, made again from the `clean` training images.
+    """What `bundle` was trained on, made again from the `clean` training images, in the order they had then:
+    the record tells other images, not another order (a folder's for a zip's), and the draw is by position.
 
     Raises `LabError` where these are not the ones it was trained on, and where none carries a trigger.
     """
@@ -111,6 +115,18 @@ def remake(bundle: Path, clean: ImageSet) -> Suspects:
     for mask, positions in zip(masks, (poisoned.triggered, poisoned.cover), strict=True):
         mask[positions.numpy()] = True
     return Suspects(poisoned.data, masks[0], masks[1], attack, settings.target)
+
+
+def check_methods(methods: Sequence[str], classifier: TorchClassifier, suspects: ImageSet) -> None:
+    """Raise `LabError` for what `score` would refuse, before an hour is spent on another method."""
+    names = [method for method in methods if method != CD]
+    example = suspects.images[:2].to(classifier.device).float() / 255
+    for detector in open_detectors(classifier, example, names) if names else ():
+        if references_wanted([detector]):
+            raise LabError(
+                f"{detector.name} compares images with benign ones; purify takes methods that look at one "
+                "image at a time"
+            )
 
 
 def score(
@@ -215,7 +231,7 @@ def figures_table(before: Outcome, suspects: Suspects, budget: float, rows: list
     headings = (
         "method",
         "AUROC",
-        f"TPR / FPR at {budget:.0%}",
+        f"TPR / FPR at {100 * budget:g} %",
         "at T",
         "kept",
         "triggered left",

@@ -24,7 +24,7 @@ from lab.commands.common import (
 from lab.data import LabError
 from lab.evaluate import evaluate
 from lab.judge import DETECTORS
-from lab.purify import METHODS, figures, figures_table, remake, retrain, score
+from lab.purify import METHODS, check_methods, figures, figures_table, remake, retrain, score
 from lab.sources import open_training
 from models.torch_module import load_bundle
 
@@ -60,13 +60,15 @@ def purify_command(
         order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
         benign = test.take(order[:calibration])
         classifier = load_bundle(bundle, where)
+        check_methods(methods, classifier, suspects.data)
+        out.mkdir(parents=True, exist_ok=True)
         before = evaluate(classifier.network, test, suspects.attack, suspects.target)
         rows = []
         for name in methods:
             scored = score(name, classifier, suspects.data, benign, budget)
             removed = scored.removed(fixed)
             folder = out / name
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)
             write_indices(removed, folder / "indices.json")
             if archive:
                 kept = suspects.data.take(torch.from_numpy(~removed))

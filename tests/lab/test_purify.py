@@ -179,7 +179,7 @@ def test_the_command_writes_the_cleaned_set_and_trains_on_it(
         (("--budget", "0"), "the budget lies between 0 and 1, not 0"),
         (("--calibration", "61"), "60 test images are too few to calibrate on 61"),
         (("--exclude", "ITSELF"), "was trained on other images than these 0"),
-        (("--method", "strip"), "compare images with benign ones"),
+        (("--method", "cd", "--method", "strip"), "strip compares images with benign ones"),
     ],
 )
 def test_mistakes_end_with_2_and_a_sentence(
