@@ -11,6 +11,7 @@ from lab.commands.evidence import evidence_command
 from lab.commands.frontier import frontier_command
 from lab.commands.gallery import gallery_command
 from lab.commands.power import power_command
+from lab.commands.purify import purify_command
 from lab.commands.study import study_command
 from lab.commands.train import train_command
 
@@ -26,3 +27,4 @@ app.command("drift")(drift_command)
 app.command("datafree")(datafree_command)
 app.command("budget")(budget_command)
 app.command("contamination")(contamination_command)
+app.command("purify")(purify_command)
