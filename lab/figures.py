@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,8 +45,8 @@ class Kind:
 
 @dataclass(frozen=True)
 class Scored:
-    """One detector on one model. `target` is the attacker's label, None of a model without a backdoor, where
-    `poisoned` is None; `limits` (K,) by threshold: the budgets as text ("0.01") and "fixed", the paper's T."""
+    """One detector on one model. `target` is the attacker's label; it and `poisoned` are None of a model
+    without a backdoor. `limits` (K,) by threshold: budgets as text ("0.01") and "fixed", the paper's T."""
 
     detector: str
     target: int | None
@@ -131,7 +132,7 @@ def _class_fpr(alarms: np.ndarray, predicted: Integers, classes: int) -> list[fl
 def write_scores(path: Path, scored: Sequence[Scored]) -> None:
     """Write an .npz (no pickles): `DETECTOR/benign`, `DETECTOR/poisoned` (N,) exact scores, and
     `predicted/benign`, `predicted/poisoned` (N,) the labels given; nothing poisoned without a backdoor."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for each in scored:
         for name, kind in (("benign", each.benign), ("poisoned", each.poisoned)):
             if kind is not None:

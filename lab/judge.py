@@ -228,10 +228,7 @@ def figures_table(study: Study, figures: Sequence[Figures]) -> Table:
             each.detector,
             _with_interval(each.auroc, each.auroc_interval),
             _with_interval(each.target_auroc, each.target_auroc_interval),
-            *[
-                f"{_told(each.tpr.get(name))} / {each.fpr[name]:.3f}"
-                for name in (*map(str, BUDGETS), "fixed")
-            ],
+            *[f"{_told(each.tpr.get(name))} / {each.fpr[name]:.3f}" for name in limits],
             " / ".join(_told(passes, 2) for passes in each.passes),
             f"{each.unequal} of {each.judged}",
         )
