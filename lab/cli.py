@@ -12,6 +12,7 @@ from lab.commands.frontier import frontier_command
 from lab.commands.gallery import gallery_command
 from lab.commands.power import power_command
 from lab.commands.purify import purify_command
+from lab.commands.report import report_command
 from lab.commands.study import study_command
 from lab.commands.train import train_command
 
@@ -19,6 +20,7 @@ app = typer.Typer(help="Train backdoored classifiers and judge detectors on them
 app.command("train")(train_command)
 app.command("evaluate")(evaluate_command)
 app.command("study")(study_command)
+app.command("report")(report_command)
 app.command("gallery")(gallery_command)
 app.command("frontier")(frontier_command)
 app.command("power")(power_command)

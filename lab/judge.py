@@ -1,8 +1,9 @@
 """How well each detector tells one attack's images from benign ones, on one model."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from rich.table import Table
 from torch import Tensor
 
 from detectors.base import BasePass, Detector, Scorer
+from detectors.behaviour import Costed
 from detectors.calibration import BenignSample, calibrate
 from detectors.deepsweep import deepsweep
 from detectors.frequency import Frequency
@@ -21,14 +23,25 @@ from detectors.shrinkpad import shrinkpad
 from detectors.strip import Strip
 from detectors.teco import TeCo
 from lab.data import ImageSet, LabError
-from lab.metrics import Floats, auroc, target_auroc
+from lab.figures import BUDGETS, LAST, Figures, Kind, Scored, figures_of
+from lab.metrics import Floats, Interval
 from lab.record import load_attack, read_settings
 from models.torch_module import TorchClassifier, load_bundle
 
-__all__ = ["DETECTORS", "Figures", "Study", "figures_table", "judge", "open_detectors", "open_study"]
+__all__ = [
+    "BUDGETS",
+    "DETECTORS",
+    "Figures",
+    "Study",
+    "figures_table",
+    "judge",
+    "open_detectors",
+    "open_study",
+    "score_images",
+]
 
-BUDGETS = (0.01, 0.05)
 BATCH = 250
+COUNTED = 500  # images of each kind on which a detector counts its own forward passes
 
 DETECTORS: dict[str, Callable[[TorchClassifier, Tensor], Detector]] = {
     "profile": lambda classifier, _: Profile(classifier),
@@ -46,14 +59,17 @@ DETECTORS: dict[str, Callable[[TorchClassifier, Tensor], Detector]] = {
 
 @dataclass(frozen=True)
 class Study:
-    """One model under attack: images as (N, C, H, W) uint8, none of them in two sets."""
+    """One model under attack: images as (N, C, H, W) uint8, none of them in two sets.
+
+    Of a model without a backdoor, `attack` is None, `poisoned` has no images and `target` means nothing.
+    """
 
     classifier: TorchClassifier
     detectors: tuple[Detector, ...]
     calibration: ImageSet
     benign: Tensor
     poisoned: Tensor
-    attack: str
+    attack: str | None
     target: int
 
     def batches(self, images: Tensor) -> list[Tensor]:
@@ -65,22 +81,6 @@ class Study:
         return torch.cat(logits).argmax(1).cpu().numpy()
 
 
-@dataclass(frozen=True)
-class Figures:
-    """`tpr` and `fpr` by threshold: the budgets as text ("0.01") and "fixed", the paper's T, on all
-    poisoned images. `terms` and `unequal` are of the 5 % budget's early exit: evaluations per benign and
-    per poisoned image, and verdicts that differ from the full score's (it must be 0)."""
-
-    detector: str
-    auroc: float
-    target_auroc: float | None
-    tpr: dict[str, float]
-    fpr: dict[str, float]
-    terms: tuple[float, float]
-    judged: int
-    unequal: int
-
-
 def open_study(
     bundle: Path,
     test: ImageSet,
@@ -89,30 +89,37 @@ def open_study(
     seed: int,
     device: torch.device,
     names: Sequence[str] = (),
+    benign_models: bool = False,
 ) -> Study:
     """Split `test` into calibration and judged images, and put the bundle's own trigger on the judged ones
-    that its attack would attack; judge the detectors `names`, or all. Raises `LabError`."""
+    that its attack would attack; judge the detectors `names`, or all. Raises `LabError`, also for a bundle
+    without a backdoor unless `benign_models` are allowed."""
     settings = read_settings(bundle)
-    if settings.attack is None:
+    if settings.attack is None and not benign_models:
         raise LabError(f"{bundle} was trained without an attack: there is nothing to tell apart")
-    attack = load_attack(bundle)
     if len(test) <= calibration:
         raise LabError(f"{len(test)} test images are too few to calibrate on {calibration}")
     classifier = load_bundle(bundle, device)
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
     judged = test.take(order[calibration : calibration + images])
-    victims = judged.images[attack.victims(judged.labels, settings.target)]
-    if not len(victims):
-        raise LabError(f"{len(judged)} judged images have none that {attack.name} attacks: take more")
     return Study(
         classifier,
         open_detectors(classifier, test.images[:2].to(device).float() / 255, names),
         test.take(order[:calibration]),
         judged.images,
-        attack.apply(victims),
-        attack.name,
+        judged.images[:0] if settings.attack is None else _triggered(bundle, judged, settings.target),
+        settings.attack,
         settings.target,
     )
+
+
+def _triggered(bundle: Path, judged: ImageSet, target: int) -> Tensor:
+    """Those of `judged` that the bundle's attack would attack, with its trigger; at least one."""
+    attack = load_attack(bundle)
+    victims = judged.images[attack.victims(judged.labels, target)]
+    if not len(victims):
+        raise LabError(f"{len(judged)} judged images have none that {attack.name} attacks: take more")
+    return attack.apply(victims)
 
 
 def open_detectors(
@@ -125,9 +132,14 @@ def open_detectors(
     return tuple(DETECTORS[name](classifier, example) for name in names or DETECTORS)
 
 
-@torch.inference_mode()
 def judge(detector: Detector, study: Study) -> Figures:
-    """Calibrate `detector` on the calibration images, and score and judge the others.
+    """Calibrate `detector` on the calibration images, and score and judge the others."""
+    return figures_of(score_images(detector, study))
+
+
+@torch.inference_mode()
+def score_images(detector: Detector, study: Study) -> Scored:
+    """Calibrate `detector`, and score the benign and the poisoned images with and without early exit.
 
     The first calibration images are set aside where the detector compares images with benign ones.
     """
@@ -136,54 +148,64 @@ def judge(detector: Detector, study: Study) -> Figures:
         first = study.batches(study.calibration.images[:aside])[0]
         detector = with_references(detector, keep_references([detector], first))
     images, labels = study.calibration.images[aside:], study.calibration.labels[aside:]
-    evidence = torch.cat([detector.measure(b).cpu() for b in study.batches(images)])
-    sample = BenignSample(
-        study.predictions(images),
-        labels.numpy(),
-        {detector.name: evidence.double().numpy()},
-    )
+    evidence = {detector.name: _evidence(detector, study, images)}
+    sample = BenignSample(study.predictions(images), labels.numpy(), evidence)
     parts = {alpha: calibrate(detector, sample, alpha) for alpha in BUDGETS}
-    classes = study.classifier.num_classes
     last = parts[BUDGETS[-1]]
-    scorer = detector.scorer(last.fit, last.stages)
-    limits = {str(alpha): part.thresholds(classes) for alpha, part in parts.items()}
+    limits = {str(alpha): part.thresholds(study.classifier.num_classes) for alpha, part in parts.items()}
     limits["fixed"] = detector.fixed_thresholds(last.fit)
-    predicted = study.predictions(study.benign), study.predictions(study.poisoned)
-    scores, unequal, terms = [], 0, []
-    for images in (study.benign, study.poisoned):
-        full, early, evaluated = _both_ways(scorer, study, images, limits[str(BUDGETS[-1])])
-        scores.append(full)
-        unequal += early
-        terms.append(evaluated)
-    rates = [
-        {name: float((scores[kind] > limit[predicted[kind]]).mean()) for name, limit in limits.items()}
-        for kind in (0, 1)
-    ]
-    return Figures(
+    scorer = detector.scorer(last.fit, last.stages)
+
+    def scored(images: Tensor) -> Kind:
+        kind = _both_ways(scorer, study, images, limits[LAST])
+        if not isinstance(detector, Costed):
+            return kind
+        # A term may cost more or less than a forward pass: the detector knows, and a few images tell.
+        counted, some = _evidence(detector, study, images[:COUNTED]), kind.predicted[:COUNTED]
+        cost = detector.cost(counted, some, last.fit, limits[LAST][some], last.stages)
+        return replace(kind, passes=cost.expected)
+
+    backdoored = study.attack is not None
+    return Scored(
         detector.name,
-        auroc(*scores),
-        target_auroc(scores[0], predicted[0], scores[1], study.target),
-        rates[1],
-        rates[0],
-        (terms[0], terms[1]),
-        len(study.benign) + len(study.poisoned),
-        unequal,
+        study.target if backdoored else None,
+        limits,
+        scored(study.benign),
+        scored(study.poisoned) if backdoored else None,
     )
 
 
-def _both_ways(scorer: Scorer, study: Study, images: Tensor, limits: Floats) -> tuple[Floats, int, float]:
-    """Full scores (N,), how many early verdicts differ from theirs, and mean terms evaluated early."""
-    full, unequal, evaluated = [], 0, 0
+def _evidence(detector: Detector, study: Study, images: Tensor) -> Floats:
+    return torch.cat([detector.measure(b).cpu() for b in study.batches(images)]).double().numpy()
+
+
+def _both_ways(scorer: Scorer, study: Study, images: Tensor, limits: Floats) -> Kind:
+    """Exact scores of `images` (N ≥ 1), and what early exit at `limits` (K,) takes and does otherwise."""
+    full, labels, unequal, total, evaluated, seconds = [], [], 0, 0, 0, 0.0
     thresholds = torch.from_numpy(limits).to(study.classifier.device)
     for batch in study.batches(images):
-        first, second = _base(scorer, study, batch), _base(scorer, study, batch)
-        exact = scorer.score(first).values
+        first = _base(scorer, study, batch)
+        exact = scorer.score(first).values.cpu()
+        started = perf_counter()
+        second = _base(scorer, study, batch)
         limit = thresholds[second.labels]
-        early = scorer.score(second, limit).values
-        unequal += int(((exact > limit) != (early > limit)).sum())
+        early = scorer.score(second, limit).values.cpu()  # waits for the device
+        seconds += perf_counter() - started
+        unequal += int(((exact > limit.cpu()) != (early > limit.cpu())).sum())
+        total += int(first.evaluated().sum())
         evaluated += int(second.evaluated().sum())
-        full.append(exact.cpu().numpy())
-    return np.concatenate(full), unequal, evaluated / len(images)
+        full.append(exact.numpy())
+        labels.append(second.labels.cpu().numpy())
+    terms = evaluated / len(images)
+    counts = total > 0 or not scorer.stages  # else it has stages, yet does not work in terms
+    return Kind(
+        np.concatenate(full),
+        np.concatenate(labels),
+        terms,
+        terms if counts else None,
+        seconds / len(images),
+        unequal,
+    )
 
 
 def _base(scorer: Scorer, study: Study, images: Tensor) -> BasePass:
@@ -192,20 +214,31 @@ def _base(scorer: Scorer, study: Study, images: Tensor) -> BasePass:
 
 def figures_table(study: Study, figures: Sequence[Figures]) -> Table:
     """One line per detector."""
+    attack = f"{study.attack}, target {study.target}" if study.attack else "no attack"
     table = Table(
-        title=f"{study.classifier.info.name}: {study.attack}, target {study.target}; calibrated on "
+        title=f"{study.classifier.info.name}: {attack}; calibrated on "
         f"{len(study.calibration)}, judged {len(study.benign)} benign and {len(study.poisoned)} triggered"
     )
     headings = ("detector", "AUROC", "of target class", "TPR / FPR at 1 %", "at 5 %", "at the paper's T")
-    for heading in (*headings, "terms, benign / triggered", "early ≠ full"):
+    for heading in (*headings, "passes, benign / triggered", "early ≠ full"):
         table.add_column(heading)
+    limits = (*map(str, BUDGETS), "fixed")
     for each in figures:
         table.add_row(
             each.detector,
-            f"{each.auroc:.3f}",
-            "—" if each.target_auroc is None else f"{each.target_auroc:.3f}",
-            *[f"{each.tpr[name]:.3f} / {each.fpr[name]:.3f}" for name in (*map(str, BUDGETS), "fixed")],
-            f"{each.terms[0]:.2f} / {each.terms[1]:.2f}",
+            _with_interval(each.auroc, each.auroc_interval),
+            _with_interval(each.target_auroc, each.target_auroc_interval),
+            *[f"{_told(each.tpr.get(name))} / {each.fpr[name]:.3f}" for name in limits],
+            " / ".join(_told(passes, 2) for passes in each.passes),
             f"{each.unequal} of {each.judged}",
         )
     return table
+
+
+def _told(value: float | None, digits: int = 3) -> str:
+    return "—" if value is None else f"{value:.{digits}f}"
+
+
+def _with_interval(value: float | None, interval: Interval | None) -> str:
+    between = f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""
+    return _told(value) + between

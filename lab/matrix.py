@@ -23,6 +23,7 @@ class Evaluation(BaseModel):
     images: int = Field(default=2000, ge=1)
     detectors: tuple[str, ...] = ()  # all
     seed: int = 0
+    scores: bool = False  # keep every image's, for the report's plots
 
 
 class Matrix(BaseModel):

@@ -49,6 +49,7 @@ def compare(study: Study, names: Sequence[str], seconds: float, targets: Sequenc
         copy = TorchClassifier(network, classifier.info, classifier.device)
         return [DETECTORS[name](copy, images[:2]) for name in names]
 
+    assert study.attack is not None  # `open_study` refuses benign models
     family = FAMILIES.get(study.attack)
     kinds = sorted(TRIGGERS, key=lambda kind: kind != family)  # its own kind and target first
     report = probe_power(
@@ -58,6 +59,7 @@ def compare(study: Study, names: Sequence[str], seconds: float, targets: Sequenc
     points = []
     for detector in study.detectors:
         figures = judge(detector, study)
+        assert figures.auroc is not None
         reals = {"tpr": figures.tpr[str(ALPHA)], "auroc": figures.auroc}
         for measure, real in reals.items():
             informed = [p for p in report.judged if p.trigger == family and p.target == study.target]

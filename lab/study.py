@@ -10,7 +10,8 @@ import torch
 
 from detectors.base import DetectorError
 from lab.data import ImageSet, LabError
-from lab.judge import DETECTORS, judge, open_study
+from lab.figures import figures_of, write_scores
+from lab.judge import DETECTORS, open_study, score_images
 from lab.matrix import Evaluation, Matrix, expand
 from lab.record import RECORD_FILE, read_record, recorded_settings
 from lab.run import CHECKPOINT_FILE
@@ -18,9 +19,10 @@ from lab.settings import TrainSettings
 from lab.train import check, train
 from models.errors import ModelError
 
-__all__ = ["RESULTS_FILE", "Images", "Job", "plan", "run_job"]
+__all__ = ["RESULTS_FILE", "SCORES_FILE", "Images", "Job", "plan", "run_job"]
 
 RESULTS_FILE = "evaluation.json"
+SCORES_FILE = "scores.npz"
 EXPECTED = (LabError, ModelError, DetectorError, OSError)
 State = Literal["new", "interrupted", "trained", "done"]
 
@@ -85,7 +87,7 @@ def _state(settings: TrainSettings, folder: Path, fingerprint: str, evaluation: 
         raise LabError(f"{folder} has a bundle with another {', '.join(other)}: remove it or name this run")
     if record.get("training_set_sha256", fingerprint) != fingerprint:
         raise LabError(f"{folder} has a bundle of other images: remove it or choose another `out`")
-    judged = evaluation is None or settings.attack is None or (folder / RESULTS_FILE).exists()
+    judged = evaluation is None or (folder / RESULTS_FILE).exists()
     return "done" if judged else "trained"
 
 
@@ -103,7 +105,7 @@ def run_job(
                 job.settings, images.training, images.test, job.folder, device, images.provenance, quiet=True
             )
             say(f"{job.settings.name}: {outcome}")
-        if evaluation is not None and job.settings.attack is not None and job.state != "done":
+        if evaluation is not None and job.state != "done":
             _evaluate(job.folder, images.test, evaluation, device)
             say(f"{job.settings.name}: judged")
     except EXPECTED as error:
@@ -114,9 +116,12 @@ def run_job(
 
 def _evaluate(bundle: Path, test: ImageSet, options: Evaluation, device: torch.device) -> None:
     study = open_study(
-        bundle, test, options.calibration, options.images, options.seed, device, options.detectors
+        bundle, test, options.calibration, options.images, options.seed, device, options.detectors, True
     )
-    figures = [asdict(judge(detector, study)) for detector in study.detectors]
+    scored = [score_images(detector, study) for detector in study.detectors]
+    if options.scores:
+        write_scores(bundle / SCORES_FILE, scored)
+    figures = [asdict(figures_of(each)) for each in scored]
     partial = bundle / f"{RESULTS_FILE}.partial"
     partial.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     partial.replace(bundle / RESULTS_FILE)

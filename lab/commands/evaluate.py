@@ -1,5 +1,6 @@
 """`triggerwall lab evaluate`: judge every detector on one model."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,7 +23,8 @@ from lab.commands.common import (
     warn,
     write_json,
 )
-from lab.judge import DETECTORS, figures_table, judge, open_study
+from lab.figures import figures_of, write_scores
+from lab.judge import DETECTORS, figures_table, open_study, score_images
 from lab.sources import open_split
 
 __all__ = ["evaluate_command"]
@@ -38,13 +40,18 @@ def evaluate_command(
     ] = None,
     channels: Channels = 3,
     out: Out = None,
+    scores: Annotated[Path | None, typer.Option(help="Write every image's scores there, as .npz.")] = None,
     seed: Seed = 0,
     device: Device = DEFAULT_DEVICE,
 ) -> None:
-    """Judge every detector on one model: the attack it was trained with, and benign images."""
+    """Judge every detector on one model: the attack it was trained with, if any, and benign images."""
     with told_plainly():
         test = open_split(data, "test", channels, warn)
-        study = open_study(bundle, test, calibration, images, seed, open_device(device), detector or [])
-        figures = [judge(detector, study) for detector in track(study.detectors, "judging", console=errors)]
+        where = open_device(device)
+        study = open_study(bundle, test, calibration, images, seed, where, detector or [], benign_models=True)
+        scored = [score_images(each, study) for each in track(study.detectors, "judging", console=errors)]
+        figures = [figures_of(each) for each in scored]
         console.print(figures_table(study, figures))
         write_json(out, figures)
+        if scores is not None:
+            write_scores(scores, scored)

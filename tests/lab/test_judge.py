@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 from lab.cli import app
 from lab.data import ImageSet, LabError, open_images
 from lab.judge import DETECTORS, judge, open_study
+from lab.metrics import auroc
 
 BUNDLE = Path(__file__).parents[2] / "models" / "demo"
 CPU = torch.device("cpu")
@@ -39,7 +41,14 @@ def test_figures_on_the_demo_model(digits: ImageSet, name: str) -> None:
     assert figures.unequal == 0
     assert figures.judged == 120 + len(study.poisoned)
     assert figures.fpr["0.05"] <= 0.15
-    if name == "profile":
+    assert figures.auroc_interval[0] <= figures.auroc <= figures.auroc_interval[1]
+    assert figures.successful <= figures.poisoned == len(study.poisoned)
+    assert len(figures.class_fpr) == 10
+    assert min(figures.seconds) > 0
+    if name == "spc":  # each of its terms is a forward pass, and fewer than 500 images are all counted
+        assert figures.passes[1] == pytest.approx(figures.terms[1])
+    if name == "profile":  # it has no terms, and six probes
+        assert (figures.terms, figures.passes) == ((0, 0), (6, 6))
         assert figures.auroc > 0.99
         assert figures.tpr["0.05"] > 0.95
     if name == "spc":
@@ -72,10 +81,16 @@ def test_the_command_writes_its_figures_and_refuses_what_cannot_be_judged(tmp_pa
         "40",
     ]
     result = CliRunner().invoke(
-        app, [*words, "--bundle", str(BUNDLE), "--detector", "spc", "--out", str(tmp_path / "figures.json")]
+        app,
+        [
+            *[*words, "--bundle", str(BUNDLE), "--detector", "spc"],
+            *["--out", str(tmp_path / "figures.json"), "--scores", str(tmp_path / "scores.npz")],
+        ],
     )
     assert result.exit_code == 0, result.output
     written = json.loads((tmp_path / "figures.json").read_text())
+    with np.load(tmp_path / "scores.npz") as kept:
+        assert auroc(kept["spc/benign"], kept["spc/poisoned"]) == written[0]["auroc"]
     assert [each["detector"] for each in written] == ["spc"]
     refused = {
         "no training.json": ["--bundle", str(tmp_path)],

@@ -2,12 +2,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from lab.cli import app
 from lab.evaluate import Outcome, evaluate
+from lab.metrics import auroc
 from tests.lab.tiny import TINY_CNN, write_images
 
 DEFAULTS = {"architecture": TINY_CNN, "target": 1, "epochs": 2, "batch_size": 20, "crop_padding": 0}
@@ -79,7 +81,7 @@ def test_what_is_done_is_skipped_and_what_was_interrupted_goes_on(
 
 
 def test_bundles_are_judged_once(tmp_path: Path) -> None:
-    options = {"calibration": 99, "images": 21, "detectors": ["spc"]}
+    options = {"calibration": 99, "images": 21, "detectors": ["spc"], "scores": True}
     images = write_images(tmp_path / "more.zip", per_class=200)
     path = written(tmp_path, images, runs=[{"attack": ["badnets", "none"]}], evaluate=options)
     code, out, error = run(path)
@@ -88,13 +90,19 @@ def test_bundles_are_judged_once(tmp_path: Path) -> None:
     figures = json.loads(results.read_text())
     assert [each["detector"] for each in figures] == ["spc"]
     assert 0 <= figures[0]["auroc"] <= 1
-    assert not (tmp_path / "runs" / "tiny_cnn-benign" / "evaluation.json").exists()
+    benign = json.loads((tmp_path / "runs" / "tiny_cnn-benign" / "evaluation.json").read_text())
+    assert (benign[0]["auroc"], benign[0]["tpr"], benign[0]["judged"]) == (None, {}, 21)
+    with np.load(results.with_name("scores.npz")) as kept:
+        assert kept["spc/benign"].shape == kept["predicted/benign"].shape == (21,)
+        assert auroc(kept["spc/benign"], kept["spc/poisoned"]) == figures[0]["auroc"]
     assert run(path, "--dry-run")[1].count(": done") == 2
     results.unlink()
     assert "tiny_cnn-badnets: trained\n" in run(path, "--dry-run")[1]
     _, out, _ = run(path)
     assert "tiny_cnn-badnets: judged" in out
-    assert json.loads(results.read_text()) == figures
+    again = json.loads(results.read_text())
+    assert again[0].pop("seconds") != figures[0].pop("seconds")  # the one thing that is the machine's
+    assert again == figures
     results.write_text("[]")  # it is there: it is not made again
     run(path)
     assert results.read_text() == "[]"

@@ -1,0 +1,36 @@
+"""The report as Markdown: tables only."""
+
+import re
+from collections.abc import Sequence
+
+from lab.report.results import TOOK, Bundle
+from lab.report.tables import Table, figure_tables, models_table
+
+__all__ = ["LEGEND", "to_markdown"]
+
+LEGEND = (
+    f"A model counts in means where its attack took: an ASR of {TOOK:g} or more. The others are shown and "
+    "marked. Images that calibrate a detector never judge it."
+)
+
+
+def to_markdown(title: str, bundles: Sequence[Bundle]) -> str:
+    """The whole report."""
+    tables = [models_table(bundles), *figure_tables(bundles)]
+    return "\n".join([f"# {_plain(title)}", "", LEGEND, *map(_table, tables)])
+
+
+def _table(table: Table) -> str:
+    rule = ["---"] * len(table.headings)
+    lines = [_line(map(_plain, table.headings)), _line(rule)]
+    lines += [_line(map(_plain, row)) for row in table.rows]
+    return "\n".join(["", f"## {table.title}", "", table.note, "", *lines, ""])
+
+
+def _line(cells: "map[str] | list[str]") -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _plain(text: str) -> str:
+    """`text` without a meaning in Markdown or HTML, on one line."""
+    return re.sub(r"([\\`*_\[\]<>|&#])", r"\\\1", " ".join(text.split()))

@@ -1,0 +1,182 @@
+"""The report of a made-up study: one attack that took, one that did not, a benign model, one not judged."""
+
+import json
+import xml.dom.minidom
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from lab.cli import app
+from lab.data import LabError
+from lab.figures import Kind, Scored, figures_of, write_scores
+from lab.metrics import auroc
+from lab.report.markdown import to_markdown
+from lab.report.plots import histogram, roc, roc_points
+from lab.report.results import read_study
+from lab.report.tables import Table, figure_tables, models_table
+
+NASTY = "<script>alert(1)</script>|*x*"
+RNG = np.random.default_rng(0)
+
+
+def kind(scores: np.ndarray) -> Kind:
+    return Kind(scores, np.arange(len(scores)) % 2, 2.0, 2.5, 0.004, 0)
+
+
+def scored(name: str, lift: float | None) -> Scored:
+    limits = {"0.01": np.full(3, 0.9), "0.05": np.full(3, 0.5), "fixed": np.full(3, 0.2)}
+    benign = np.linspace(0, 1, 40)
+    if lift is None:
+        return Scored(name, None, limits, kind(benign), None)
+    return Scored(name, 0, limits, kind(benign), kind((benign + lift) / (1 + lift)))
+
+
+def bundle(folder: Path, attack: str | None, asr: float | None, **settings: Any) -> Path:
+    folder.mkdir(parents=True)
+    record = {
+        "settings": {"name": folder.name, "attack": attack, **settings},
+        "benign_accuracy": 0.8125,
+        "attack_success_rate": asr,
+    }
+    (folder / "training.json").write_text(json.dumps(record))
+    return folder
+
+
+def judge(folder: Path, *lines: Scored) -> None:
+    (folder / "evaluation.json").write_text(json.dumps([asdict(figures_of(each)) for each in lines]))
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    runs = tmp_path / "runs"
+    first = bundle(runs / "badnets", "badnets", 0.99)
+    lines = scored("spc", 1.0), scored("psc", 3.0)
+    judge(first, *lines)
+    write_scores(first / "scores.npz", lines)
+    judge(bundle(runs / "faint", "blend", 0.42, architecture=NASTY), scored("spc", 0.1))
+    judge(bundle(runs / "benign", None, None), scored("spc", None))
+    bundle(runs / "later", "wanet", 0.97)
+    return runs
+
+
+def table(tables: list[Table], title: str) -> dict[str, tuple[str, ...]]:
+    found = next(each for each in tables if each.title == title)
+    return {row[0]: row[1:] for row in (found.headings, *found.rows)}
+
+
+def test_every_model_is_listed_with_its_state(study: Path) -> None:
+    rows = {row[0]: row[4:] for row in models_table(read_study(study)).rows}
+    assert rows == {
+        "badnets": ("0.812", "0.990", "took"),
+        "benign": ("0.812", "—", "benign model"),
+        "faint": ("0.812", "0.420", "did not take (ASR < 0.9)"),
+        "later": ("0.812", "0.970", "took; not judged yet"),
+    }
+
+
+def test_means_are_of_attacks_that_took(study: Path) -> None:
+    tables = figure_tables(read_study(study))
+    tpr = table(tables, "TPR at 5 %")
+    assert tpr["detector"] == (
+        "badnets",
+        "faint (did not take (ASR < 0.9))",
+        "mean of those that took (n = 1)",
+    )
+    expected = float((((np.linspace(0, 1, 40) + 1) / 2) > 0.5).mean())
+    assert (tpr["spc"][0], tpr["spc"][2]) == (f"{expected:.3f}",) * 2
+    assert tpr["psc"] == ("1.000", "—", "1.000")
+    area = table(tables, "AUROC")["spc"]
+    benign = np.linspace(0, 1, 40)
+    assert area[0].startswith(f"{auroc(benign, (benign + 1) / 2):.3f} (")
+    assert "(" not in area[2]
+
+
+def test_a_mean_says_of_how_many_models_it_is(study: Path) -> None:
+    judge(study / "later", scored("spc", 1.0))
+    rows = table(figure_tables(read_study(study)), "TPR at 5 %")
+    assert rows["psc"][-1] == "1.000 (of 1)"
+    assert rows["detector"][-1] == "mean of those that took (n = 2)"
+
+
+def test_benign_models_have_false_positives_only(study: Path) -> None:
+    tables = figure_tables(read_study(study))
+    assert "benign (benign)" in table(tables, "FPR at 5 %")["detector"]
+    assert "benign (benign)" not in table(tables, "AUROC")["detector"]
+    assert table(tables, "FPR at 5 %")["spc"] == ("0.500",) * 4  # three models, and the mean
+
+
+def test_evaluations_of_older_releases_are_read(study: Path) -> None:
+    old = {"detector": "spc", "auroc": 0.75, "target_auroc": None, "tpr": {"0.05": 0.5},
+           "fpr": {"0.05": 0.04}, "terms": [3.0, 4.0], "judged": 80, "unequal": 0}  # fmt: skip
+    (study / "later" / "evaluation.json").write_text(json.dumps([old]))
+    tables = figure_tables(read_study(study))
+    assert table(tables, "AUROC")["spc"][2] == "0.750"
+    assert table(tables, "F1 at 5 %")["spc"][2] == "—"
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '[{"detector": "spc", "auroc": NaN}]', "[1]"])
+def test_a_damaged_evaluation_is_told(study: Path, content: str) -> None:
+    (study / "later" / "evaluation.json").write_text(content)
+    state = models_table(read_study(study)).rows[3][-1]
+    assert state.startswith("took; its evaluation cannot be read: ")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK nothing"])
+def test_damaged_scores_and_records_are_told(study: Path, content: bytes) -> None:
+    (study / "badnets" / "scores.npz").write_bytes(content)
+    (study / "later" / "training.json").write_text("{}")
+    rows = models_table(read_study(study)).rows
+    assert rows[0][-1] == "took; its scores cannot be read"
+    assert table(figure_tables(read_study(study)), "AUROC")["psc"][0] != "—"
+    assert rows[3][-1] == "training.json cannot be read"
+
+
+def test_a_folder_without_bundles(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="give the folder"):
+        read_study(tmp_path)
+
+
+def test_the_command_writes_both_and_escapes_every_name(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    result = CliRunner().invoke(app, ["report", str(study), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "3 of 4 models judged" in " ".join(result.output.split())
+    page, text = (out / "report.html").read_text(), (out / "report.md").read_text()
+    assert NASTY.split("|")[0] not in page + text
+    assert "&lt;script&gt;" in page
+    assert r"\<script\>alert(1)\</script\>\|\*x\*" in text
+    assert page.count("<svg") == 3  # one ROC plot, two histograms
+    assert all(word not in page for word in ("http", "src=", "href=", "<script"))
+    lines = [line for line in text.splitlines() if line.startswith("| badnets")]
+    assert lines == ["| badnets | zoo:resnet20 | badnets | 0 | 0.812 | 0.990 | took |"] or lines[0].endswith(
+        "took |"
+    )
+    missing = CliRunner().invoke(app, ["report", str(tmp_path / "none"), "--out", str(out)])
+    assert missing.exit_code == 2
+
+
+def test_markdown_rows_are_as_wide_as_their_headings(study: Path) -> None:
+    for each in to_markdown("S", read_study(study)).split("\n## ")[1:]:
+        widths = {line.replace(r"\|", "").count("|") for line in each.splitlines() if line.startswith("|")}
+        assert len(widths) == 1
+
+
+def test_roc_points_by_hand_and_by_area() -> None:
+    points = roc_points(np.array([0.2, 0.5]), np.array([0.9, 0.2]))
+    assert points.tolist() == [[0, 0], [0, 0.5], [0.5, 0.5], [1, 1]]
+    benign, poisoned = RNG.normal(0, 1, 80).round(1), RNG.normal(1, 1, 60).round(1)
+    x, y = roc_points(benign, poisoned).T
+    assert float(((x[1:] - x[:-1]) * (y[1:] + y[:-1]) / 2).sum()) == pytest.approx(auroc(benign, poisoned))
+
+
+@pytest.mark.parametrize("values", [np.zeros(3), np.array([-5.0, 0, 1e6]), np.array([0, 3.0, 1e6])])
+def test_plots_are_well_formed_for_any_scores(values: np.ndarray) -> None:
+    for drawing in (histogram("<a>", values, values + 1), roc({"<a>": (values, values + 1)})):
+        text = str(drawing)
+        xml.dom.minidom.parseString(text)
+        assert "nan" not in text
+        assert "<a>" not in text
