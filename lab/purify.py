@@ -5,6 +5,8 @@ by one, and with CD. The poisoned set is remade from the bundle's record: which 
 
 Thresholds come from benign images that the model was *not* trained on, as the detectors have them anyway.
 Training images are no draw from these, the model has seen them: a budget is a rule here, not a promise.
+
+The comparator MSPC (Pal et al., ICLR 2024, arXiv:2403.10717) is not here.
 """
 
 from collections.abc import Sequence
