@@ -41,6 +41,9 @@ __all__ = [
 
 log = logging.getLogger("triggerwall.calibrator")
 
+UNUSABLE = (DetectorError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+"""What detectors may raise when they are built from a stored fit that is damaged, or of another release."""
+
 
 class CalibrationBusy(Exception):  # noqa: N818  (it names the state)
     """Raised at once where another calibration is under way."""
@@ -215,7 +218,7 @@ class Calibrator:
         try:
             guard = await self.worker.run(self.firewall.prepare, record.id, content)
             await self.worker.run(self.firewall.rehearse, guard)
-        except (DetectorError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        except UNUSABLE as error:
             raise ArtefactError(f"calibration {record.id} cannot judge images: {error}") from error
         try:
             known = await asyncio.to_thread(self.store.get, record.id)
@@ -251,10 +254,11 @@ class Calibrator:
         record = await asyncio.to_thread(self.store.get, id)
         try:
             guard = await self.worker.run(self.firewall.prepare, id, self._content(record))
-        except (CalibrationMismatch, DetectorError) as error:
-            self.mismatch = str(error)
+        except (CalibrationMismatch, *UNUSABLE) as error:
+            told = isinstance(error, CalibrationMismatch | DetectorError)
+            self.mismatch = str(error) if told else f"calibration {id} cannot be used: {error!r}"
             self.firewall.enforce(None)
-            log.error("%s", error)
+            log.error("%s", self.mismatch)
         else:
             self._enforce(record, guard)
 

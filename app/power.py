@@ -81,7 +81,7 @@ def read_benign(source: Path, settings: Settings, classifier: TorchClassifier) -
         raise ValueError(f"{source} cannot be read: {error.strerror}") from error
     if not pixels:
         raise ValueError(f"{source} holds no readable images")
-    order = rng.permutation(len(pixels))  # an archive lists class after class
+    order = rng.permutation(len(pixels))  # an archive has them in an order
     images = torch.from_numpy(np.stack(pixels)[order]).to(classifier.device)
     return images, torch.tensor(labels)[torch.from_numpy(order)]
 

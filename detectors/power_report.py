@@ -11,7 +11,7 @@ __all__ = ["Power", "PowerReport", "Probed"]
 
 CAVEAT = (
     "Take it as a hint: a backdoor that was trained in differs from one that was implanted, and near a small "
-    "budget the share caught can be far from this one (docs/adr/0009)."
+    "budget the share caught can be far from this one (docs/adr/0006)."
 )
 
 

@@ -150,3 +150,22 @@ def test_of_many_calibrations_at_once_one_is_made(kept: dict[str, Any]) -> None:
         assert (
             [each["id"] for each in history["calibrations"]] == [first[0].json()["id"]] == [history["active"]]
         )
+
+
+def test_a_stored_fit_that_cannot_be_built_leaves_the_gateway_up_and_unready(
+    calibrated: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an upgrade that reads fits differently: nothing is enforced, and nothing falls over."""
+    gateway = gateway_of(calibrated)
+
+    def unreadable(*_: Any) -> None:
+        raise KeyError("means")
+
+    monkeypatch.setattr(gateway.firewall, "prepare", unreadable)
+    assert calibrated.portal is not None
+    calibrated.portal.call(gateway.calibrator.restore)
+    answer = calibrated.get("/readyz")
+    assert (answer.status_code, slug(answer)) == (503, "calibration-mismatch")
+    assert "cannot be used: KeyError('means')" in answer.json()["detail"]
+    assert calibrated.post("/classify", content=pngs(1)[0], headers=PNG).status_code == 503
+    assert calibrated.get("/livez").status_code == 200
