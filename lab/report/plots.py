@@ -11,7 +11,7 @@ from lab.report.results import Scores
 __all__ = ["COLOURS", "filled", "histogram", "roc", "roc_points"]
 
 COLOURS = ("#2f6fb3", "#d1602a", "#3a9a5b", "#a54bb0", "#b8962e", "#c8384a", "#3aa3a8", "#7a6a5d", "#6f7fd8")
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 460, 320, 52, 26, 446, 270
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 472, 320, 52, 26, 446, 270
 SMALL_HEIGHT, SMALL_BOTTOM = 190, 146
 SHARES = (0.0, 0.01, 0.05, 0.2, 0.5, 1.0)
 BINS = 40
