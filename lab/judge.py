@@ -24,7 +24,7 @@ from detectors.strip import Strip
 from detectors.teco import TeCo
 from lab.data import ImageSet, LabError
 from lab.figures import BUDGETS, LAST, Figures, Kind, Scored, figures_of
-from lab.metrics import Floats, Interval
+from lab.metrics import Floats
 from lab.record import load_attack, read_settings
 from models.torch_module import TorchClassifier, load_bundle
 
@@ -226,8 +226,8 @@ def figures_table(study: Study, figures: Sequence[Figures]) -> Table:
     for each in figures:
         table.add_row(
             each.detector,
-            _with_interval(each.auroc, each.auroc_interval),
-            _with_interval(each.target_auroc, each.target_auroc_interval),
+            _told(each.auroc),
+            _told(each.target_auroc),
             *[f"{_told(each.tpr.get(name))} / {each.fpr[name]:.3f}" for name in limits],
             " / ".join(_told(passes, 2) for passes in each.passes),
             f"{each.unequal} of {each.judged}",
@@ -237,8 +237,3 @@ def figures_table(study: Study, figures: Sequence[Figures]) -> Table:
 
 def _told(value: float | None, digits: int = 3) -> str:
     return "—" if value is None else f"{value:.{digits}f}"
-
-
-def _with_interval(value: float | None, interval: Interval | None) -> str:
-    between = f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""
-    return _told(value) + between

@@ -157,7 +157,7 @@ MEASURES = (
         "FPR at 5 %, worst class",
         "Of the images predicted as the class for which it is largest.",
         lambda row: _worst(row)[0],
-        lambda row: f"class {_worst(row)[1]}",
+        lambda row: f"class {_worst(row)[1]}" if _worst(row)[0] else None,
         averaged=False,
         of_benign=True,
     ),

@@ -15,7 +15,7 @@ from lab.data import LabError
 from lab.figures import Kind, Scored, figures_of, write_scores
 from lab.metrics import auroc
 from lab.report.markdown import to_markdown
-from lab.report.plots import histogram, roc, roc_points
+from lab.report.plots import filled, histogram, roc, roc_points
 from lab.report.results import read_study
 from lab.report.tables import Table, figure_tables, models_table
 
@@ -171,6 +171,15 @@ def test_roc_points_by_hand_and_by_area() -> None:
     benign, poisoned = RNG.normal(0, 1, 80).round(1), RNG.normal(1, 1, 60).round(1)
     x, y = roc_points(benign, poisoned).T
     assert float(((x[1:] - x[:-1]) * (y[1:] + y[:-1]) / 2).sum()) == pytest.approx(auroc(benign, poisoned))
+
+
+def test_tied_scores_are_drawn_as_chance_is() -> None:
+    """One score for all: the curve is the chance line, bent by the root scale as that is."""
+    points = filled(roc_points(np.zeros(5), np.zeros(3)))
+    assert len(points) == 101
+    assert points[:, 0].tolist() == pytest.approx(points[:, 1].tolist())
+    steep = np.array([[0.0, 0.0], [0.0, 1.0], [0.02, 1.0]])
+    assert filled(steep).tolist() == [[0, 0], [0, 1], [0.01, 1], [0.02, 1]]
 
 
 @pytest.mark.parametrize("values", [np.zeros(3), np.array([-5.0, 0, 1e6]), np.array([0, 3.0, 1e6])])
