@@ -24,12 +24,15 @@ def calibrate(
     url: Url = DEFAULT_URL,
     api_key: Key = None,
     alpha: Annotated[float | None, typer.Option(help="Share of benign images that may be rejected.")] = None,
+    contamination: Annotated[
+        float | None, typer.Option(help="Share of the images that may carry a trigger: costs budget.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Send benign images and print what the detectors can do on this model."""
     with told_plainly(), GatewayClient(url, api_key) as gateway:
         with upload_progress(url, api_key) as started:
-            report = gateway.calibrate(source, alpha, started)
+            report = gateway.calibrate(source, alpha, started, contamination)
         _print(report, as_json)
     accuracy = report["benign_accuracy"]
     powerless = all(part["power_level"] == "none" for part in report["detectors"])

@@ -80,7 +80,11 @@ class GatewayClient:
         return results
 
     def calibrate(
-        self, source: Path, alpha: float | None, started: Callable[[int], Advance]
+        self,
+        source: Path,
+        alpha: float | None,
+        started: Callable[[int], Advance],
+        contamination: float | None = None,
     ) -> dict[str, Any]:
         """Send a zip, or a folder in class-per-folder layout, and return the calibration report.
 
@@ -89,7 +93,8 @@ class GatewayClient:
         with as_archive(source) as archive, _open(archive) as file:
             upload = Upload(file, started(archive.stat().st_size))
             parts = {"archive": (archive.name, upload, "application/zip")}
-            fields = {} if alpha is None else {"alpha": str(alpha)}
+            given = {"alpha": alpha, "contamination": contamination}
+            fields = {name: str(value) for name, value in given.items() if value is not None}
             return self._request("POST", "/calibrate", data=fields, files=parts)
 
     def info(self) -> dict[str, Any]:

@@ -60,6 +60,7 @@ def calibration_report(
             *(content.screening or {}).get("sentences", ()),
             *sample_warnings(sample, info.num_classes, skipped),
             *detector_warnings(detectors),
+            *trimming_warnings(content),
         ],
         "skipped_images": len(skipped),
         "skipped": [{"part": each.part, "detail": each.detail} for each in skipped[:MOST_NAMED]],
@@ -99,6 +100,17 @@ def benign_accuracy(sample: BenignSample) -> float | None:
     return None if sample.labels is None else float((sample.labels == sample.predicted).mean())
 
 
+def trimming_warnings(content: CalibrationContent) -> list[str]:
+    """What an assumed contamination costs, where one was stated."""
+    assumed = max((part.contamination for part in content.parts), default=0.0)
+    if assumed == 0:
+        return []
+    return [
+        f"{assumed:.0%} of the images were taken to be poisoned and trimmed: if none is, each detector may "
+        f"reject up to {assumed / (1 - assumed):.1%} of benign images on top of its share of the budget"
+    ]
+
+
 def sample_warnings(sample: BenignSample, classes: int, skipped: Sequence[Skipped]) -> list[str]:
     """Sentences about the images themselves."""
     sentences = []
@@ -106,11 +118,17 @@ def sample_warnings(sample: BenignSample, classes: int, skipped: Sequence[Skippe
         sentences.append(
             f"{len(skipped)} image{'' if len(skipped) == 1 else 's'} could not be read and were left out"
         )
+    different = distinct(sample)
+    if different <= len(sample) / 2:
+        sentences.append(
+            f"only {different} of {len(sample)} images differ from each other: thresholds learnt from copies "
+            "hold for these copies alone, and other benign images may all be rejected; send different images"
+        )
     missing = absent(sample.predicted, classes)
     if missing:
         sentences.append(
-            f"no benign image was predicted as {listing(missing)}: images predicted so are judged by the "
-            "scores of all others"
+            f"no benign image was predicted as {listing(missing)}: the budget does not hold for images "
+            "predicted so, which are judged by the scores of all others"
         )
     single = [int(c) for c, n in zip(*np.unique(sample.predicted, return_counts=True), strict=True) if n == 1]
     if single:
@@ -135,6 +153,13 @@ def detector_warnings(detectors: Sequence[dict[str, Any]]) -> list[str]:
     notes += [f"{each['detector']}: {note}" for each in detectors for note in each["fit"].get("notes", [])]
     weak = [each for each in detectors if each["blind_labels"]]
     return notes + [f"the power of {each['detector']} is {each['power']}" for each in weak]
+
+
+def distinct(sample: BenignSample) -> int:
+    """How many of the images are not copies, by what the most telling detector measured of them."""
+    widest = max((len(np.unique(each, axis=0)) for each in sample.evidence.values()), default=len(sample))
+    continuous = any(not np.array_equal(each, np.round(each)) for each in sample.evidence.values())
+    return widest if continuous else len(sample)  # labels alone are few: equal ones say nothing
 
 
 def absent(predicted: Integers, classes: int) -> list[int]:

@@ -4,8 +4,8 @@ p(x) = (1 + #{benign ≥ s(x)}) / (m + 1)                   conservative ties
 p(x) = (#{benign > s} + u · (1 + #{benign = s})) / (m + 1)   randomised ties, u uniform on [0, 1)
 
 Suspicious where p ≤ r / (m + 1) with r = ⌊α (m + 1)⌋: for conservative ties the same as p ≤ α, and under
-randomised ones the budget in whole images. Exchangeable benign images then have P(p ≤ α) ≤ α whatever the detector and
-whatever ties there are (Vovk, Gammerman and Shafer, 2005, section 2.2; smoothed: equation 2.20).
+randomised ones the budget in whole images. Exchangeable benign images then have P(p ≤ α) ≤ α whatever the
+detector and whatever ties there are (Vovk, Gammerman and Shafer, 2005, section 2.2; smoothed: equation 2.20).
 """
 
 import math

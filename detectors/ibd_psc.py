@@ -179,10 +179,18 @@ class IbdPsc:
         return np.ones(len(self.order)) if self._costs is None else self._costs
 
     def scorer(self, fit: Fit, stages: Stages | None = None) -> "IbdPscScorer":
-        """Without `stages` the deepest amplification goes first: it settles most benign images."""
+        """Without `stages` the deepest amplification goes first: it settles most benign images.
+
+        Raises `CalibrationError` for a `fit` that is not of this network and this n.
+        """
         self._every = None  # the calibration's networks make room for the serving ones
-        n = int(fit["n"])
-        amplified = self._build(range(int(fit["k"]), int(fit["k"]) + n))
+        k, n = int(fit["k"]), int(fit["n"])
+        if n != self.n or not 1 <= k <= len(self.order) - n + 1:  # before anything of that size is made
+            raise CalibrationError(
+                f"IBD-PSC was fitted with k = {k:.4g} and n = {n:.4g}; here n is {self.n}, and k is one of "
+                f"1..{len(self.order) - self.n + 1}"
+            )
+        amplified = self._build(range(k, k + n))
         return IbdPscScorer(amplified, stages or [[n - 1], *([range(n - 1)] if n > 1 else [])])
 
     def maxima(self, fit: Fit) -> Floats:

@@ -23,11 +23,21 @@ def sample(predicted: list[int], labels: list[int] | None = None) -> BenignSampl
 
 def test_labels_nobody_was_predicted_as_and_single_ones() -> None:
     assert sample_warnings(sample([0, 0, 1]), 4, []) == [
-        "no benign image was predicted as labels 2, 3: images predicted so are judged by the scores of all "
-        "others",
+        "no benign image was predicted as labels 2, 3: the budget does not hold for images predicted so, "
+        "which are judged by the scores of all others",
         "only one benign image was predicted as label 1: send more of these",
     ]
     assert sample_warnings(sample([0, 0, 1, 1]), 2, []) == []
+
+
+def test_copies_are_named() -> None:
+    predicted = np.zeros(4, dtype=np.int64)
+    copies = BenignSample(predicted, None, {"profile": np.full((4, 3), 0.5)})
+    assert sample_warnings(copies, 1, [])[0].startswith("only 1 of 4 images differ from each other")
+    different = BenignSample(predicted, None, {"profile": np.arange(12).reshape(4, 3) / 7})
+    assert sample_warnings(different, 1, []) == []
+    labels_alone = BenignSample(predicted, None, {"spc": np.ones((4, 5))})  # equal answers are no copies
+    assert sample_warnings(labels_alone, 1, []) == []
 
 
 def test_labels_the_classifier_does_not_agree_with() -> None:

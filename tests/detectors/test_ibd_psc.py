@@ -98,6 +98,13 @@ def test_exactly_n_networks_of_k_and_more_layers_are_resident() -> None:
     assert scorer.amplified.counts == (2, 3, 4)
 
 
+@pytest.mark.parametrize(("k", "n"), [(1, 10**30), (10**30, 3), (0, 3), (-1, 3), (5, 3), (2, 4), (2, 0)])
+def test_a_fit_of_something_else_is_refused_before_networks_are_built(k: int, n: int) -> None:
+    detector = IbdPsc(Network(bn_chain(6), 4), IMAGES[:2], n=3, xi=0.0)
+    with pytest.raises(CalibrationError, match=r"here n is 3, and k is one of 1\.\.4"):
+        detector.scorer({"k": k, "n": n})
+
+
 def test_fewer_layers_than_networks_lowers_n() -> None:
     detector = IbdPsc(Network(bn_chain(3), 4), IMAGES[:2], n=5)
     assert detector.n == 3
