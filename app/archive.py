@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 __all__ = ["Archive", "ArchiveError", "Entry"]
 
-END_RECORD, ZIP64_LOCATOR = b"PK\x05\x06", b"PK\x06\x07"
-END_RECORD_BYTES, ZIP64_LOCATOR_BYTES, LONGEST_COMMENT = 22, 20, 65_535
+END_RECORD, ZIP64_LOCATOR, ZIP64_END_RECORD = b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06"
+END_RECORD_BYTES, ZIP64_LOCATOR_BYTES, ZIP64_END_RECORD_BYTES, LONGEST_COMMENT = 22, 20, 56, 65_535
 DIRECTORY_BYTES_PER_ENTRY = 1024  # 46 and the name; generous, so that only absurd directories fail
 ENCRYPTED = 0x1
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -116,18 +116,27 @@ class Archive:
 def _check_directory_size(file: BinaryIO, max_entries: int) -> None:
     """Raise `ArchiveError` for a directory too large to be read into memory, before zipfile reads it."""
     size = file.seek(0, 2)
-    start = max(0, size - END_RECORD_BYTES - LONGEST_COMMENT - ZIP64_LOCATOR_BYTES)
+    start = max(0, size - END_RECORD_BYTES - LONGEST_COMMENT - ZIP64_LOCATOR_BYTES - ZIP64_END_RECORD_BYTES)
     file.seek(start)
     tail = file.read()
     file.seek(0)
     position = tail.rfind(END_RECORD)
     if position < 0 or position + END_RECORD_BYTES > len(tail):
         raise ArchiveError("the archive is not a readable zip file")
-    if tail[position - ZIP64_LOCATOR_BYTES : position].startswith(ZIP64_LOCATOR):
-        raise ArchiveError("zip64 archives are not taken: send fewer than 65,536 entries and 4 GiB")
     directory = int.from_bytes(tail[position + 12 : position + 16], "little")
+    locator = position - ZIP64_LOCATOR_BYTES
+    if locator >= 0 and tail[locator:position].startswith(ZIP64_LOCATOR):
+        directory = _zip64_directory_size(tail, locator)
     if directory > max_entries * DIRECTORY_BYTES_PER_ENTRY:
         raise ArchiveError(f"the archive has more than {max_entries} entries")
+
+
+def _zip64_directory_size(tail: bytes, locator: int) -> int:
+    """As zipfile reads it (APPNOTE 4.3.14): from the record just before its locator, and no other place."""
+    record = tail[max(0, locator - ZIP64_END_RECORD_BYTES) : locator]
+    if len(record) < ZIP64_END_RECORD_BYTES or not record.startswith(ZIP64_END_RECORD):
+        raise ArchiveError("the archive is not a readable zip file")
+    return int.from_bytes(record[40:48], "little")
 
 
 def _passed_over(member: zipfile.ZipInfo) -> bool:

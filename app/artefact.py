@@ -75,6 +75,12 @@ class _Part(_Strict):
         return self
 
 
+class _Screening(_Strict):
+    suspects: list[NonNegativeInt]
+    left_out: bool
+    sentences: list[str]
+
+
 class _Content(_Strict):
     classifier_digest: str
     alpha: Share
@@ -83,6 +89,13 @@ class _Content(_Strict):
     conditioning: Literal["class", "marginal"]
     detectors: Annotated[list[_Part], Field(min_length=1)]
     secret: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    screening: _Screening | None = None
+
+    @model_validator(mode="after")
+    def _lots_can_be_drawn(self) -> Self:
+        if self.secret is None and any(part.ties == "randomised" for part in self.detectors):
+            raise ValueError("ties are settled by lot, and the secret that draws the lots is missing")
+        return self
 
 
 class _Calibration(BaseModel):

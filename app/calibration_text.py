@@ -12,6 +12,9 @@ from app.tables import calibration_table, classes_table, comparison_table
 __all__ = ["print_comparison", "print_report"]
 
 
+SHOWN = 10  # suspects by name; the JSON report has more
+
+
 def print_report(console: Console, report: Mapping[str, Any]) -> None:
     """What was calibrated, what it buys, what it says about the model, and what to know."""
     labels = "labelled" if report["labelled"] else "unlabelled"
@@ -32,6 +35,10 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
         console.print(f"[bold]model:[/] {escape(each['sentence'])}")
     for warning in report["warnings"]:
         console.print(f"[yellow]note:[/] {escape(warning)}")
+    suspects = (report.get("contamination") or {}).get("suspect_parts") or []
+    if suspects:
+        more = ", …" if len(suspects) > SHOWN else ""
+        console.print(f"[yellow]suspects:[/] {escape(', '.join(suspects[:SHOWN]))}{more}")
 
 
 def print_comparison(console: Console, found: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from app.decoding import DecodePool
 from app.firewall import CalibrationContent, Firewall, Guard
 from app.images import ImageError
 from app.metrics import Metrics
-from app.report import Skipped, calibration_report
+from app.report import Skipped, calibration_report, with_names
 from app.store import Record, Store, UnknownCalibration, new_id, now
 from app.worker import Worker
 from detectors.base import CalibrationError, DetectorError, Integers
@@ -87,10 +87,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Decoded images (B, C, H, W), their labels, and those that could not be read."""
+    """Decoded images (B, C, H, W), their labels and names, and those that could not be read."""
 
     images: torch.Tensor | None
     labels: list[int | None]
+    names: list[str]
     skipped: list[Skipped]
 
 
@@ -161,8 +162,8 @@ class Calibrator:
         raises, and `StoreError`; what is enforced has then not changed.
         """
         self.progress = Progress("measuring", 0, total)
-        sample, skipped = await self._measure(images)
-        return await self._make(sample, skipped, alpha, activate, contamination=contamination)
+        sample, names, skipped = await self._measure(images)
+        return await self._make(sample, skipped, alpha, activate, names=names, contamination=contamination)
 
     async def create_from_traffic(
         self, sample: BenignSample, alpha: float, contamination: float, *, activate: bool
@@ -181,9 +182,11 @@ class Calibrator:
         alpha: float,
         activate: bool,
         about: dict[str, Any] | None = None,
+        names: Sequence[str] = (),
         contamination: float = 0.0,
     ) -> Record:
-        """Calibrate on `sample`, store that with its report, to which `about` is added, and enforce it."""
+        """Calibrate on `sample`, store that with its report, to which `about` is added, and enforce it.
+        `names` of all readable images, where they have any."""
         self.progress = Progress("fitting", len(sample), len(sample))
         screening = await asyncio.to_thread(self.firewall.screen, sample)
         content = await self.worker.run(self.firewall.calibrate, sample, alpha, contamination, screening)
@@ -193,6 +196,7 @@ class Calibrator:
         guard = await self.worker.run(self.firewall.prepare, id, content)
         engines = {watch.detector: watch.scorer.engine for watch in guard.watches}
         report = await asyncio.to_thread(calibration_report, self.firewall, used, content, skipped, engines)
+        report["contamination"] = with_names(report["contamination"], names)
         record = Record(
             id=id,
             created_at=created,
@@ -287,17 +291,20 @@ class Calibrator:
         self.metrics.calibrated(record.id, record.created_at.timestamp())
         log.info("calibration %s is enforced", record.id)
 
-    async def _measure(self, images: Iterable[BenignImage]) -> tuple[BenignSample, list[Skipped]]:
-        """Decode the next batch while the device measures this one."""
+    async def _measure(self, images: Iterable[BenignImage]) -> tuple[BenignSample, list[str], list[Skipped]]:
+        """Decode the next batch while the device measures this one. The names are those of all readable
+        images, also of those that are only set aside."""
         iterator = iter(images)
         parts: list[BenignSample] = []
         labels: list[int | None] = []
+        names: list[str] = []
         skipped: list[Skipped] = []
         aside = _SetAside(self.firewall.references)
         following = asyncio.create_task(self._next(iterator))
         try:
             while batch := await following:
                 following = asyncio.create_task(self._next(iterator))
+                names += batch.names
                 batch = aside.take(batch)
                 labels += batch.labels
                 skipped += batch.skipped
@@ -316,7 +323,7 @@ class Calibrator:
                 f"{len(aside)} benign images are too few: {aside.wanted} are kept to compare others with; "
                 "send more"
             )
-        return BenignSample.join(parts, _known(labels)), skipped
+        return BenignSample.join(parts, _known(labels)), names, skipped
 
     async def _keep_references(self, images: list[torch.Tensor]) -> References:
         return await self.worker.run(self.firewall.keep, torch.cat(images)) if images else {}
@@ -331,14 +338,15 @@ class Calibrator:
         if not taken:
             return None
         decoded = await self.decoders.decode([image.data for image in taken])
-        pixels, labels, skipped = [], [], []
+        pixels, labels, names, skipped = [], [], [], []
         for image, outcome in zip(taken, decoded, strict=True):
             if isinstance(outcome, ImageError):
                 skipped.append(Skipped(image.name, str(outcome)))
             else:
                 pixels.append(outcome)
                 labels.append(image.label)
-        return _Batch(torch.from_numpy(np.stack(pixels)) if pixels else None, labels, skipped)
+                names.append(image.name)
+        return _Batch(torch.from_numpy(np.stack(pixels)) if pixels else None, labels, names, skipped)
 
 
 def _require_readable(count: int, skipped: list[Skipped]) -> None:

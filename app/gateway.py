@@ -126,6 +126,13 @@ class Gateway:
                 "learn_from_traffic keeps no images, and a detector needs some to compare others with: leave "
                 "strip out of `detectors`, or learn_from_traffic"
             )
+        alpha, images = self.settings.alpha, self.settings.learn_images
+        needed = self.images_needed(alpha)
+        if images * (1 - self.settings.learn_contamination) < needed:
+            raise ValueError(
+                f"learn_images is {images}, of which learn_contamination may be left out; the budget "
+                f"alpha = {alpha:g} takes {needed}: raise learn_images, or alpha"
+            )
         return Learner(
             self.firewall,
             self.worker,

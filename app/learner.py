@@ -44,7 +44,8 @@ class Learner:
         seed: int = 0,
     ) -> None:
         """Measures a random `share` in (0, 1] of the images offered. `busy` tells whether images wait for
-        the device; `full` is awaited once, when the reservoir has been filled."""
+        the device; `full` is awaited when the reservoir has been filled, and, should it raise, again when as
+        many images have been measured once more."""
         self.firewall, self.worker, self.share = firewall, worker, share
         self.reservoir = Reservoir(capacity, seed)
         self._busy, self._full = busy, full
@@ -52,6 +53,7 @@ class Learner:
         self._waiting: deque[Tensor] = deque()
         self._offered = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._told, self._tell_at = False, capacity
 
     def start(self) -> None:
         """Begin to measure; needs a running event loop."""
@@ -76,7 +78,6 @@ class Learner:
             self._offered.set()
 
     async def _serve(self) -> None:
-        was_full = False
         while True:
             await self._offered.wait()
             await self._idle()
@@ -85,11 +86,19 @@ class Learner:
                 self._offered.clear()
             try:
                 self.reservoir.add(await self.worker.run(self.firewall.measure, torch.stack(batch)))
-                if len(self.reservoir) == self.reservoir.capacity and not was_full:
-                    was_full = True
-                    await self._full()
             except Exception:  # learning must not end with one bad batch, nor disturb anybody
                 log.exception("a batch of traffic could not be learnt from")
+            await self._tell_when_full()
+
+    async def _tell_when_full(self) -> None:
+        if self._told or self.reservoir.seen < self._tell_at:
+            return
+        try:
+            await self._full()
+            self._told = True
+        except Exception:  # more traffic may do better
+            self._tell_at = self.reservoir.seen + self.reservoir.capacity
+            log.exception("what was learnt cannot be used; tried again at %d images", self._tell_at)
 
     async def _idle(self) -> None:
         """Wait until no image waits for the device, but not for ever."""

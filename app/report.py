@@ -11,11 +11,11 @@ from app.evidence import model_evidence
 from app.firewall import CalibrationContent, Firewall
 from detectors.base import Access, Integers
 from detectors.calibration import BenignSample, smallest_alpha
-from detectors.report import detector_report
+from detectors.report import Judged, detector_report, together
 
-__all__ = ["Skipped", "calibration_report"]
+__all__ = ["Skipped", "calibration_report", "with_names"]
 
-MOST_NAMED = 100  # unreadable images that are named; the rest are counted
+MOST_NAMED = 100  # unreadable or suspect images that are named; the rest are counted
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,11 @@ def calibration_report(
     again on the whole sample."""
     parts = {part.detector: part for part in content.parts}
     fixed = firewall.thresholds == "fixed"
-    detectors = [detector_report(d, parts[d.name], sample, fixed=fixed) for d in firewall.detectors]
+    judged = [Judged.of(d, parts[d.name], sample, fixed=fixed) for d in firewall.detectors]
+    detectors = [
+        detector_report(d, parts[d.name], sample, each, fixed=fixed)
+        for d, each in zip(firewall.detectors, judged, strict=True)
+    ]
     info = firewall.classifier.info
     for each in detectors:
         each["engine"] = engines.get(each["detector"])
@@ -53,6 +57,7 @@ def calibration_report(
         "benign_accuracy": benign_accuracy(sample),
         "conditioning": content.conditioning,
         "detectors": detectors,
+        "together": together(judged),
         "passes": passes(detectors),
         "evidence": model_evidence(detectors, info),
         "contamination": content.screening,
@@ -60,11 +65,21 @@ def calibration_report(
             *(content.screening or {}).get("sentences", ()),
             *sample_warnings(sample, info.num_classes, skipped),
             *detector_warnings(detectors),
+            *share_warnings(detectors),
             *trimming_warnings(content),
         ],
         "skipped_images": len(skipped),
         "skipped": [{"part": each.part, "detail": each.detail} for each in skipped[:MOST_NAMED]],
     }
+
+
+def with_names(screening: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any] | None:
+    """`screening` with the `suspect_parts`: the first of its suspects, by the `names` of all readable
+    images."""
+    if screening is None:
+        return None
+    named = [names[position] for position in screening["suspects"][:MOST_NAMED]] if names else []
+    return {**screening, "suspect_parts": named}
 
 
 def name_alternatives(detectors: Sequence[dict[str, Any]], access: Access) -> None:
@@ -153,6 +168,18 @@ def detector_warnings(detectors: Sequence[dict[str, Any]]) -> list[str]:
     notes += [f"{each['detector']}: {note}" for each in detectors for note in each["fit"].get("notes", [])]
     weak = [each for each in detectors if each["blind_labels"]]
     return notes + [f"the power of {each['detector']} is {each['power']}" for each in weak]
+
+
+def share_warnings(detectors: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why the shares may add up to more than the budget: what can reject nothing spends nothing."""
+    idle = [each["detector"] for each in detectors if each["power_level"] == "none"]
+    able = len(detectors) - len(idle)
+    if not idle or not able or any(each["thresholds"] == "fixed" for each in detectors):
+        return []
+    return [
+        f"{' and '.join(idle)} can reject nothing here and so {'spends' if len(idle) == 1 else 'spend'} "
+        f"nothing of the budget: {'the other has it all' if able == 1 else f'the other {able} share it'}"
+    ]
 
 
 def distinct(sample: BenignSample) -> int:

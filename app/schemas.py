@@ -179,10 +179,15 @@ class CalibrationReport(CalibrationBody):
     benign_accuracy: float | None = Field(description="Share of labelled benign images classified rightly.")
     conditioning: str
     detectors: list[dict[str, Any]]
+    together: dict[str, Any] | None = Field(
+        default=None,
+        description="What all detectors together reject of these benign images: `achieved_fpr`, with its "
+        "95 % interval. Null in calibrations of older releases.",
+    )
     contamination: dict[str, Any] | None = Field(
         default=None,
         description="Do the images carry a trigger themselves? How sure that is, for which label, and the "
-        "`suspects` by position among the readable images.",
+        "`suspects` by position among the readable images, the first 100 by name in `suspect_parts`.",
     )
     passes: dict[str, float] | None = Field(
         default=None,

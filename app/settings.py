@@ -185,10 +185,10 @@ class Settings(BaseSettings):
     max_images: int = Field(default=64, ge=1, le=4096, description="Most images in one POST /classify.")
     max_parts: int = Field(default=80, ge=1, description="Most multipart parts in one POST /classify.")
     max_calibration_images: int = Field(
-        default=50_000, ge=1, description="Most images in one POST /calibrate."
+        default=200_000, ge=1, description="Most images in one POST /calibrate."
     )
     max_archive_entries: int = Field(
-        default=60_000, ge=1, le=65_535, description="Most entries of an archive."
+        default=250_000, ge=1, le=10_000_000, description="Most entries of an archive."
     )
     max_archive_bytes: int = Field(
         default=4096 * MEBIBYTE, ge=1024, description="Most bytes that an archive may expand to."

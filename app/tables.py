@@ -59,26 +59,37 @@ def _number(value: Any, shape: str = "{:.4f}") -> str:
 
 def calibration_table(report: Mapping[str, Any]) -> Table:
     """One line per detector of a calibration report; its warnings say why power is less than full."""
-    headings = ("detector", "budget", "achieved FPR (95 % interval)", "saturated", "k", "passes", "power")
-    table = Table(*headings)
+    headings = ("detector", "budget", "achieved FPR", "95 % interval", "saturated", "k", "passes", "power")
+    table = Table()
+    for heading in headings:  # what is cut off on a narrow terminal is worse than what is broken
+        table.add_column(heading, overflow="fold")
     for part in report["detectors"]:
-        low, high = part["achieved_fpr_interval"]
         level = part.get("power_level")
         table.add_row(
             part["detector"],
             f"{part['alpha']:.2%}",
-            f"{part['achieved_fpr']:.2%} ({low:.2%}–{high:.2%})",
+            f"{part['achieved_fpr']:.2%}",
+            _interval(part),
             f"{part['saturation']:.1%}",
             str(part["fit"].get("k", "—")),
             _passes(part.get("cost")),
             f"[{POWER.get(level, 'default')}]{escape(level or part['power'])}",
         )
+    if report.get("together"):
+        union = report["together"]
+        table.add_section()
+        table.add_row("all", f"{report['alpha']:.2%}", f"{union['achieved_fpr']:.2%}", _interval(union))
     return table
+
+
+def _interval(figures: Mapping[str, Any]) -> str:
+    low, high = figures["achieved_fpr_interval"]
+    return f"{low:.2%}–{high:.2%}"
 
 
 def _passes(cost: Mapping[str, float] | None) -> str:
     """Forward passes for a full score, and those expected on benign images."""
-    return "—" if cost is None else f"{cost['full']:.2f}, benign {cost['expected']:.2f}"
+    return "—" if cost is None else f"{cost['full']:.1f}, benign {cost['expected']:.1f}"
 
 
 def classes_table(report: Mapping[str, Any]) -> Table:

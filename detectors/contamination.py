@@ -110,7 +110,7 @@ class Screening:
                 f"{self.labels.images} of the {self.labels.of} images predicted as label {self.labels.label} "
                 f"have another true label, against {self.labels.elsewhere:.0%} at most elsewhere: either "
                 "images carry a trigger for it, or the classifier is poor at it"
-                + (f"; {done} (`suspects`)" if self.suspects and self.profiles.strength not in FOUND else "")
+                + (f"; {done}" if self.suspects and self.profiles.strength not in FOUND else "")
             )
         return found
 

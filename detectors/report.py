@@ -1,6 +1,7 @@
 """What a calibration buys on this model, said plainly: the figures behind "has power" and "has none"."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -14,10 +15,12 @@ from detectors.histogram import Bins, quantiles
 from detectors.references import without_references
 
 __all__ = [
+    "Judged",
     "PowerLevel",
     "blind_labels",
     "detector_report",
     "leave_one_out_rejections",
+    "together",
     "verdict_in_words",
     "wilson_interval",
 ]
@@ -77,7 +80,7 @@ class Judged:
 
     @classmethod
     def of(
-        cls, detector: Detector, part: DetectorCalibration, sample: BenignSample, *, fixed: bool
+        cls, detector: Detector, part: DetectorCalibration, sample: BenignSample, *, fixed: bool = False
     ) -> "Judged":
         scores = calibration_scores(detector, sample, part.fit, part.contamination)
         predicted = sample.predicted
@@ -98,11 +101,16 @@ class Judged:
 
 
 def detector_report(
-    detector: Detector, part: DetectorCalibration, sample: BenignSample, *, fixed: bool = False
+    detector: Detector,
+    part: DetectorCalibration,
+    sample: BenignSample,
+    judged: Judged | None = None,
+    *,
+    fixed: bool = False,
 ) -> dict[str, Any]:
-    """Everything an operator should know about one calibrated detector; JSON. With `fixed` the paper's own
-    threshold is enforced and reported on, which keeps no budget."""
-    judged = Judged.of(detector, part, sample, fixed=fixed)
+    """Everything an operator should know about one calibrated detector, `judged` on `sample` or to be; JSON.
+    With `fixed` the paper's own threshold is enforced and reported on, which keeps no budget."""
+    judged = judged or Judged.of(detector, part, sample, fixed=fixed)
     bins = Bins.around(judged.scores, judged.thresholds, judged.maxima)
     classes = [class_report(label, judged, part, bins) for label in range(len(judged.maxima))]
     level, why = verdict_in_words(judged.blind, judged.saturated, judged.predicted, len(classes))
@@ -125,6 +133,12 @@ def detector_report(
         "behaviour": behaviour(detector, part, sample),
         "classes": classes,
     }
+
+
+def together(judged: Sequence[Judged]) -> dict[str, Any]:
+    """What all detectors, each `judged` on the same images, cost in good images: any one of them rejects."""
+    rejected = np.logical_or.reduce([each.rejected for each in judged])
+    return {"achieved_fpr": float(rejected.mean()), "achieved_fpr_interval": interval(rejected)}
 
 
 def class_report(label: int, judged: Judged, part: DetectorCalibration, bins: Bins) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import io
 import stat
+import struct
 import zipfile
 
 import pytest
@@ -124,10 +125,32 @@ def test_a_directory_too_large_for_memory_is_not_loaded() -> None:
         open_archive(bytes(data))
 
 
-def test_zip64_is_refused() -> None:
+def zip64(directory: int | None = None) -> bytes:
+    """An archive that ends as those of more than 65,535 entries do; it may claim another directory's size."""
+    data = build(("dot/a.png", b"A"), ("line/b.png", b"B"))
+    end = data.rindex(b"PK\x05\x06")
+    entries, size, offset = struct.unpack("<8xHHLL2x", data[end:])[1:]
+    record = struct.pack(
+        "<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, entries, entries, directory or size, offset
+    )
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, end, 1)
+    last = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    return data[:end] + record + locator + last
+
+
+def test_zip64() -> None:
+    assert [entry.data for entry in open_archive(zip64())] == [b"A", b"B"]
+
+
+def test_a_zip64_directory_too_large_for_memory_is_not_loaded() -> None:
+    with pytest.raises(ArchiveError, match="more than 10 entries"):
+        open_archive(zip64(directory=2**40))
+
+
+def test_a_zip64_locator_without_its_record() -> None:
     data = build(("dot/a.png", b"x"))
     end = data.rindex(b"PK\x05\x06")
-    with pytest.raises(ArchiveError, match="zip64"):
+    with pytest.raises(ArchiveError, match="not a readable zip"):
         open_archive(data[:end] + b"PK\x06\x07" + bytes(16) + data[end:])
 
 

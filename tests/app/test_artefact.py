@@ -87,6 +87,8 @@ NONSENSE: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (lambda c: (c.update(images=10**30), c["content"].update(images=10**30)), "less than"),
     (setter("content", "secret", value=""), "content.secret"),
     (setter(*DETECTOR, "ties", value="none"), "ties"),
+    (setter(*DETECTOR, "ties", value="randomised"), "the secret that draws the lots is missing"),
+    (setter("content", "screening", value={"suspects": [-1]}), "screening.suspects"),
     (setter(*DETECTOR, "contamination", value=0.5), "contamination"),
     (setter("alpha", value=0.5), "alpha is not that of its content"),
     (setter("classifier_digest", value="e" * 64), "classifier_digest is not that of its content"),

@@ -13,6 +13,7 @@ from app.assembly import build_firewall
 from app.learner import BATCH, Learner
 from app.policy import Mode
 from app.worker import Worker
+from detectors.base import CalibrationError
 from tests.app.conftest import MakeClient, MakeSettings
 from tests.app.routes.test_classify import gateway_of, slug
 from tests.app.tiny import form, pixels, pngs
@@ -147,6 +148,31 @@ def test_too_early(make_client: MakeClient) -> None:
 def test_a_detector_that_keeps_images_cannot_learn_from_traffic(make_client: MakeClient) -> None:
     with pytest.raises(ValueError, match="leave strip out"):
         make_client(**{**LEARNING, "detectors": ("profile", "strip")})
+
+
+def test_too_few_images_to_learn_are_refused_at_start(make_client: MakeClient) -> None:
+    with pytest.raises(ValueError, match=r"learn_images is 60, .* takes 99:"):
+        make_client(**{**LEARNING, "alpha": 0.01})
+
+
+def test_tries_again_on_more_traffic_where_what_was_learnt_is_refused(make_client: MakeClient) -> None:
+    client = make_client(**LEARNING, enforce_after_learning=True)
+    gateway = gateway_of(client)
+    learn, tries = gateway.learn, []
+
+    async def refused_once(*args: Any, **named: Any) -> Any:
+        tries.append(gateway.learner.reservoir.seen)  # type: ignore[union-attr]
+        if len(tries) == 1:
+            raise CalibrationError("the network overflows")
+        return await learn(*args, **named)
+
+    gateway.learn = refused_once  # type: ignore[method-assign]
+    send(client, 112)
+    until(lambda: learning_of(client)["measured"] == 112)
+    assert client.get("/info").json()["mode"] == "monitor"
+    send(client, 16)
+    until(lambda: client.get("/info").json()["mode"] == "enforce")
+    assert tries == [64, 128]
 
 
 def test_off_by_default(make_client: MakeClient) -> None:

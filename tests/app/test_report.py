@@ -11,6 +11,8 @@ from app.report import (
     name_alternatives,
     passes,
     sample_warnings,
+    share_warnings,
+    with_names,
 )
 from detectors.base import Access
 from detectors.calibration import BenignSample
@@ -115,3 +117,18 @@ def test_passes_add_up_and_shared_ones_count_once() -> None:
     assert passes(reports) == {"full": 9.0, "expected": 4.5}
     assert passes([*reports, {"detector": "nspc", "cost": costs["spc"]}]) == passes(reports)
     assert passes([*reports, {"detector": "other", "cost": None}]) is None
+
+
+def test_shares_that_add_up_to_more_than_the_budget_are_explained() -> None:
+    reports: list[dict[str, str | None]] = [
+        {**each, "thresholds": "conformal"} for each in powers(a="has power", b="weak", c="none")
+    ]
+    (sentence,) = share_warnings(reports)
+    assert sentence == "c can reject nothing here and so spends nothing of the budget: the other 2 share it"
+    assert share_warnings(reports[:2]) == []
+
+
+def test_suspects_by_name() -> None:
+    assert with_names({"suspects": [2, 0]}, ["a", "b", "c"])["suspect_parts"] == ["c", "a"]  # type: ignore[index]
+    assert with_names({"suspects": [2, 0]}, [])["suspect_parts"] == []  # type: ignore[index]
+    assert with_names(None, ["a"]) is None

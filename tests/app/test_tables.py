@@ -50,12 +50,17 @@ def test_a_report() -> None:
     part = {"detector": "psc", "alpha": 0.005, "achieved_fpr": 0.004, "achieved_fpr_interval": [0.001, 0.01]}
     part |= {"saturation": 0.99, "power": "none: [/]", "power_level": "none", "fit": {"k": 12}}
     part |= {"cost": {"full": 3.09, "expected": 1.571}, "classes": [{**row, "saturation": 0.5}]}
-    text = printed(calibration_table({"detectors": [part]}))
+    together = {"achieved_fpr": 0.0085, "achieved_fpr_interval": [0.004, 0.0175]}
+    report = {"alpha": 0.01, "detectors": [part], "together": together}
+    text = printed(calibration_table(report))
+    assert "0.85%" in text
+    assert "0.40%–1.75%" in text
     assert "0.50%" in text
-    assert "0.40% (0.10%–1.00%)" in text
+    assert "0.40%" in text
+    assert "0.10%–1.00%" in text
     assert "99.0%" in text
     assert "│ 12" in text
-    assert "3.09, benign 1.57" in text
+    assert "3.1, benign 1.6" in text
     assert "none" in text
     assert "[/]" not in text  # the sentence stands below the table
     text = printed(calibration_table({"detectors": [{**part, "power_level": None}]}))  # an older report

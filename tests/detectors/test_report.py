@@ -6,7 +6,14 @@ import pytest
 from detectors.base import Fit, Floats
 from detectors.behaviour import Cost, collapse
 from detectors.calibration import BenignSample, calibrate
-from detectors.report import blind_labels, detector_report, leave_one_out_rejections, wilson_interval
+from detectors.report import (
+    Judged,
+    blind_labels,
+    detector_report,
+    leave_one_out_rejections,
+    together,
+    wilson_interval,
+)
 from tests.detectors.test_calibration import Plain
 
 
@@ -114,3 +121,15 @@ def test_what_a_detector_does_not_know_is_left_open() -> None:
     assert report["behaviour"]["collapse"][0]["plain_share"] == pytest.approx(1 / 3)
     plain = report_of(scores, predicted, 0.05)
     assert (plain["cost"], plain["behaviour"]) == (None, None)
+
+
+def test_together_any_detector_rejects() -> None:
+    def judged(*rejected: bool) -> Judged:
+        nothing = np.zeros(4)
+        return Judged(
+            nothing, nothing.astype(np.int64), np.array(rejected), np.zeros(4, bool), nothing, nothing
+        )
+
+    found = together([judged(True, False, False, False), judged(True, True, False, False)])
+    assert found["achieved_fpr"] == 0.5
+    assert found["achieved_fpr_interval"] == list(wilson_interval(2, 4))
