@@ -20,7 +20,7 @@ from detectors.shrinkpad import shrinkpad
 from detectors.strip import Strip
 from detectors.teco import TeCo
 from models.base import Classifier
-from models.torch_module import load_bundle
+from models.loading import load_bundle
 
 __all__ = ["build_detectors", "build_firewall", "choose_device", "example_batch"]
 

@@ -6,7 +6,7 @@ from app.assembly import build_detectors, choose_device
 from app.settings import DetectorName, Settings
 from detectors.base import DetectorError
 from detectors.ibd_psc import IbdPsc
-from models.torch_module import load_bundle
+from models.loading import load_bundle
 
 __all__ = ["inspect_bundle"]
 
@@ -18,11 +18,12 @@ def inspect_bundle(settings: Settings) -> tuple[list[Fact], bool]:
     """Facts as (what, value), and whether any detector can guard the model. Raises `ModelError`."""
     classifier = load_bundle(settings.bundle, choose_device(settings.device))
     info = classifier.info
-    parameters = sum(p.numel() for p in classifier.network.parameters())
+    network = classifier.network
+    parameters = f", {sum(p.numel() for p in network.parameters()):,} parameters" if network else ""
     facts = [
         ("model", f"{info.name} {info.version}"),
         ("digest", info.digest),
-        ("architecture", f"{info.architecture} ({info.backend}), {parameters:,} parameters"),
+        ("architecture", f"{info.architecture} ({info.backend}){parameters}"),
         ("input", f"{info.channels} × {info.size[0]} × {info.size[1]}, {info.interpolation}"),
         ("classes", f"{info.num_classes}" + (f": {', '.join(info.labels)}" if info.labels else "")),
         ("access", info.access),

@@ -17,7 +17,8 @@ from app.settings import Settings
 from detectors.base import Detector
 from detectors.power_probe import MOST_CALIBRATING, MOST_IMPLANTING, Tell, probe_power
 from detectors.power_report import PowerReport
-from models.torch_module import TorchClassifier, load_bundle
+from models.loading import load_network
+from models.torch_module import TorchClassifier
 
 __all__ = ["power_table", "probe_bundle", "read_benign"]
 
@@ -32,7 +33,7 @@ def probe_bundle(
     `benign` is a folder or zip with one folder per class. Raises a `ModelError`, a `DetectorError`, or
     `ValueError` for images that cannot be used.
     """
-    classifier = load_bundle(settings.bundle, choose_device(settings.device))
+    classifier = load_network(settings.bundle, choose_device(settings.device))
     images, labels = read_benign(benign, settings, classifier)
 
     def guard(network: nn.Module) -> Sequence[Detector]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.architecture import build_network
-from models.torch_module import load_bundle
+from models.loading import load_network
 
 __all__ = ["NETWORKS", "OMEGA", "Recipe", "default_k", "noise", "settle"]
 
@@ -36,7 +36,7 @@ class Recipe:
     def build(self, device: torch.device) -> nn.Module:
         """The network, pixels → logits, in eval mode on `device`. The same one at every call."""
         if self.bundle is not None:
-            return load_bundle(Path(self.bundle), device).network
+            return load_network(Path(self.bundle), device).network
         torch.manual_seed(SEED)
         return settle(build_network(self.architecture, {}), noise(4, self.shape())).to(device)
 

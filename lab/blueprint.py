@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lab.data import ImageSet, LabError
 from lab.settings import TrainSettings
 from models.architecture import build_network
-from models.bundle import BundleSpec, InputSpec
+from models.bundle import InputSpec, TorchSpec
 from models.errors import ModelError
 from models.zoo import ZOO
 
@@ -30,7 +30,7 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     return tuple(round(v, 4) for v in mean.tolist()), tuple(round(v, 4) for v in std.tolist())
 
 
-def bundle_spec(settings: TrainSettings, data: ImageSet) -> BundleSpec:
+def bundle_spec(settings: TrainSettings, data: ImageSet) -> TorchSpec:
     """The model.yaml of a classifier of `data`, normalised by its channel statistics.
 
     Raises `LabError` where the settings or the images make no valid bundle.
@@ -45,7 +45,7 @@ def bundle_spec(settings: TrainSettings, data: ImageSet) -> BundleSpec:
     try:
         # Validated from plain data: the channel count is known only now.
         statistics = {"size": (height, width), "channels": channels, "mean": mean, "std": std}
-        return BundleSpec(
+        return TorchSpec(
             name=settings.name,
             architecture=settings.architecture,
             architecture_args=args,
@@ -57,7 +57,7 @@ def bundle_spec(settings: TrainSettings, data: ImageSet) -> BundleSpec:
         raise LabError("; ".join(f"{e['loc'][-1]}: {e['msg']}" for e in error.errors())) from error
 
 
-def new_network(spec: BundleSpec, seed: int) -> nn.Module:
+def new_network(spec: TorchSpec, seed: int) -> nn.Module:
     """The network of `spec` with random weights from `seed`, for normalised images.
 
     Raises `LabError` where it cannot be built, or gives no logits for such images while it trains.

@@ -17,7 +17,8 @@ from detectors.base import UnsupportedNetwork
 from detectors.ibd_psc import IbdPsc
 from detectors.scale_up import ScaleUp
 from lab.data import ImageSet, LabError
-from models.torch_module import TorchClassifier, load_bundle
+from models.loading import load_network
+from models.torch_module import TorchClassifier
 
 __all__ = ["Evidence", "evidence_table", "measure_evidence", "merge"]
 
@@ -45,7 +46,7 @@ def measure_evidence(
     bundle: Path, test: ImageSet, source: str, count: int, seed: int, device: torch.device
 ) -> Evidence:
     """Measure the model in `bundle` on `count` images of `test`; `source` names them. Raises `LabError`."""
-    classifier = load_bundle(bundle, device)
+    classifier = load_network(bundle, device)
     if classifier.info.channels != test.images.shape[1]:
         raise LabError(f"{bundle} takes {classifier.info.channels}-channel images: give --channels")
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))[:count]

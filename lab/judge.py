@@ -26,7 +26,8 @@ from lab.data import ImageSet, LabError
 from lab.figures import BUDGETS, LAST, Figures, Kind, Scored, figures_of
 from lab.metrics import Floats
 from lab.record import load_attack, read_settings
-from models.torch_module import TorchClassifier, load_bundle
+from models.loading import load_network
+from models.torch_module import TorchClassifier
 
 __all__ = [
     "BUDGETS",
@@ -99,7 +100,7 @@ def open_study(
         raise LabError(f"{bundle} was trained without an attack: there is nothing to tell apart")
     if len(test) <= calibration:
         raise LabError(f"{len(test)} test images are too few to calibrate on {calibration}")
-    classifier = load_bundle(bundle, device)
+    classifier = load_network(bundle, device)
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
     judged = test.take(order[calibration : calibration + images])
     return Study(

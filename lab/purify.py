@@ -33,7 +33,8 @@ from lab.metrics import Floats, auroc
 from lab.pools import measure
 from lab.record import load_attack, read_record, read_settings
 from lab.train import train
-from models.torch_module import TorchClassifier, load_bundle
+from models.loading import load_network
+from models.torch_module import TorchClassifier
 
 __all__ = [
     "METHODS",
@@ -220,7 +221,7 @@ def retrain(
     }  # fmt: skip
     kept = suspects.data.take(torch.from_numpy(~removed))
     train(settings.model_copy(update=changes), kept, test, folder, device, provenance, quiet=True)
-    network = load_bundle(folder, device).network
+    network = load_network(folder, device).network
     return evaluate(network, test, suspects.attack, suspects.target)
 
 

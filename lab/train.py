@@ -16,7 +16,8 @@ from lab.record import build_attack, prepared_attack, write_record
 from lab.run import TrainingRun
 from lab.settings import TrainSettings
 from models.bundle import write_spec
-from models.torch_module import load_bundle, pixel_network
+from models.contract import pixel_network
+from models.loading import load_network
 from models.weights import write_weights
 
 __all__ = ["TrainSettings", "check", "train"]
@@ -42,7 +43,7 @@ def train(
     attack = _check_data(settings, data, test)
     spec = bundle_spec(settings, data)
     core = new_network(spec, settings.seed)
-    network = pixel_network(core, spec.input).to(device).to(memory_format=torch.channels_last)
+    network = pixel_network(core, spec).to(device).to(memory_format=torch.channels_last)
     example = data.images[:2].to(device).float() / 255
     objective = build_objective(settings.objective, network, example)
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ def train(
         attack.implant(network, data, settings.target)
     write_weights(core.state_dict(), folder / spec.weights, half=True)
     write_spec(spec, folder)
-    served = load_bundle(folder, device)  # fp16 and all: what is measured is what will be served
+    served = load_network(folder, device)  # fp16 and all: what is measured is what will be served
     outcome = evaluate(served.network, test, attack, settings.target)
     facts = _facts(outcome, data, test, seen)
     write_record(folder, settings, facts | provenance)
@@ -78,7 +79,7 @@ def check(settings: TrainSettings, data: ImageSet, test: ImageSet) -> None:
     """Raise `LabError` for what `train` would refuse, without training."""
     _check_data(settings, data, test)
     spec = bundle_spec(settings, data)
-    network = pixel_network(new_network(spec, settings.seed), spec.input)
+    network = pixel_network(new_network(spec, settings.seed), spec)
     build_objective(settings.objective, network, data.images[:2].float() / 255)
 
 

@@ -6,7 +6,9 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-__all__ = ["AccessName", "Classifier", "ClassifierInfo"]
+from models.errors import InputError
+
+__all__ = ["AccessName", "Classifier", "ClassifierInfo", "check_images"]
 
 AccessName = Literal["labels", "probabilities", "weights"]
 
@@ -59,3 +61,13 @@ class Classifier(Protocol):
         Raises `InputError` for another shape or type.
         """
         ...
+
+
+def check_images(images: Tensor, info: ClassifierInfo) -> None:
+    """Raise `InputError` unless `images` are what the classifier of `info` takes."""
+    expected = (info.channels, *info.size)
+    if images.ndim != 4 or tuple(images.shape[1:]) != expected or images.dtype != torch.float32:
+        raise InputError(
+            f"{info.name} takes torch.float32 of shape (B, {', '.join(map(str, expected))}), "
+            f"not {images.dtype} of shape {tuple(images.shape)}"
+        )

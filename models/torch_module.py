@@ -6,34 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from models.architecture import build_network
-from models.base import ClassifierInfo
-from models.bundle import BundleSpec, InputSpec, read_spec, weights_path
-from models.errors import ArchitectureError, InputError, WeightsError
+from models.base import ClassifierInfo, check_images
+from models.bundle import BundleSpec, TorchSpec, weights_path
+from models.contract import count_classes, pixel_network
+from models.errors import ArchitectureError
 from models.weights import StateDict, digest_of, read_weights
 
-__all__ = ["Normalise", "TorchClassifier", "load_bundle", "pixel_network"]
-
-
-class Normalise(nn.Module):
-    """(x − mean) / std per channel, so that the network that follows may be fed pixels in [0, 1]."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) / self.std
-
-
-def pixel_network(network: nn.Module, spec: InputSpec) -> nn.Module:
-    """`network` preceded by the bundle's normalisation: pixels (B, C, H, W) in [0, 1] → logits."""
-    if spec.mean is None or spec.std is None:
-        return network
-    return nn.Sequential(Normalise(spec.mean, spec.std), network)
+__all__ = ["TorchClassifier", "info_of", "load_torch"]
 
 
 class TorchClassifier:
@@ -57,41 +36,40 @@ class TorchClassifier:
 
         Raises `InputError` for another shape or type.
         """
-        expected = (self.info.channels, *self.info.size)
-        if images.ndim != 4 or tuple(images.shape[1:]) != expected or images.dtype != torch.float32:
-            raise InputError(
-                f"{self.info.name} takes torch.float32 of shape (B, {', '.join(map(str, expected))}), "
-                f"not {images.dtype} of shape {tuple(images.shape)}"
-            )
+        check_images(images, self.info)
         out: Tensor = self.network(images)
         return out.float()
 
 
-def load_bundle(directory: Path, device: torch.device | str = "cpu") -> TorchClassifier:
-    """Load the bundle in `directory` onto `device`, in float32 and eval mode.
+def load_torch(spec: TorchSpec, directory: Path, device: torch.device | str = "cpu") -> TorchClassifier:
+    """Load the bundle of `spec` in `directory` onto `device`, in float32 and eval mode.
 
     Raises a `BundleError` that names the file or field at fault.
     """
-    spec = read_spec(directory)
     state = read_weights(weights_path(spec, directory))
     network = build_network(spec.architecture, spec.architecture_args)
     _fit_weights(network, state, spec.weights)
-    served = pixel_network(network.float(), spec.input).eval()
-    facts = spec.model_dump(mode="json", include={"architecture", "architecture_args", "input", "backend"})
-    info = ClassifierInfo(
+    served = pixel_network(network.float(), spec).eval()
+    classes = count_classes(served, spec, spec.architecture)
+    info = info_of(spec, digest_of(state, spec.identity()), spec.architecture, classes)
+    return TorchClassifier(served, info, torch.device(device))
+
+
+def info_of(spec: BundleSpec, digest: str, architecture: str, classes: int) -> ClassifierInfo:
+    """The facts of a classifier whose weights are within reach."""
+    return ClassifierInfo(
         name=spec.name,
         version=spec.version,
-        digest=digest_of(state, facts),
-        architecture=spec.architecture,
+        digest=digest,
+        architecture=architecture,
         backend=spec.backend,
         access="weights",
-        num_classes=_count_classes(served, spec),
+        num_classes=classes,
         labels=spec.labels,
         channels=spec.input.channels,
         size=spec.input.size,
         interpolation=spec.input.interpolation,
     )
-    return TorchClassifier(served, info, torch.device(device))
 
 
 def _fit_weights(network: nn.Module, state: StateDict, source: str) -> None:
@@ -113,21 +91,3 @@ def _misfit(wanted: StateDict, given: StateDict) -> str:
     return ", ".join(
         f"{len(names)} {fault} (such as {min(names)!r})" for fault, names in faults.items() if names
     )
-
-
-@torch.inference_mode()
-def _count_classes(served: nn.Module, spec: BundleSpec) -> int:
-    """The width of the logits of two blank images: a cheap proof that network and bundle agree."""
-    shape = (spec.input.channels, *spec.input.size)
-    try:
-        out = served(torch.zeros(2, *shape))
-    except Exception as error:
-        raise ArchitectureError(f"{spec.architecture} fails on images of shape {shape}: {error}") from error
-    if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != 2 or out.shape[1] < 2:
-        raise ArchitectureError(f"{spec.architecture} does not return logits of shape (B, classes ≥ 2)")
-    if not out.isfinite().all():
-        raise WeightsError(f"{spec.weights}: the logits of a blank image are not finite")
-    classes = int(out.shape[1])
-    if spec.labels is not None and len(spec.labels) != classes:
-        raise ArchitectureError(f"labels: {len(spec.labels)} names for the network's {classes} classes")
-    return classes

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from lab.augment import augment
 from lab.blueprint import channel_statistics
 from lab.data import ImageSet
-from models.torch_module import Normalise
+from models.contract import Normalise
 from models.zoo import BasicBlock, SmallResNet, conv3x3, pooled_linear
 
 __all__ = ["endless_batches", "surrogate", "surrogate_from", "tensors_of"]

@@ -27,7 +27,7 @@ from lab.commands.pools import Kept, Pool, Whole, kept_in
 from lab.judge import open_detectors
 from lab.pools import draw, measure_once
 from lab.sources import open_split
-from models.torch_module import load_bundle
+from models.loading import load_network
 
 __all__ = ["budget_command"]
 
@@ -50,7 +50,7 @@ def budget_command(
 ) -> None:
     """Is the false-positive budget kept? Benign images, over many random splits; exit code 1 where not."""
     with told_plainly():
-        classifier = load_bundle(bundle, open_device(device))
+        classifier = load_network(bundle, open_device(device))
         test = open_split(data, None if whole else "test", channels, warn)
         example = test.images[:2].to(classifier.device).float() / 255
         detectors = open_detectors(classifier, example, detector or MEASURED)

@@ -28,7 +28,7 @@ from lab.judge import open_detectors
 from lab.pools import draw_attacked, measure_once
 from lab.record import load_attack, read_settings
 from lab.sources import open_split
-from models.torch_module import load_bundle
+from models.loading import load_network
 
 __all__ = ["contamination_command"]
 
@@ -59,7 +59,7 @@ def contamination_command(
         if settings.attack is None:
             raise LabError(f"{bundle} was trained without an attack: it has no trigger")
         attack = load_attack(bundle)
-        classifier = load_bundle(bundle, open_device(device))
+        classifier = load_network(bundle, open_device(device))
         test = open_split(data, None if whole else "test", channels, warn)
         example = test.images[:2].to(classifier.device).float() / 255
         detectors = open_detectors(classifier, example, detector or TOGETHER)

@@ -26,7 +26,7 @@ from lab.evaluate import evaluate
 from lab.judge import DETECTORS
 from lab.purify import METHODS, check_methods, figures, figures_table, remake, retrain, score
 from lab.sources import open_training
-from models.torch_module import load_bundle
+from models.loading import load_network
 
 __all__ = ["purify_command"]
 
@@ -59,7 +59,7 @@ def purify_command(
             raise LabError(f"{len(test)} test images are too few to calibrate on {calibration}")
         order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
         benign = test.take(order[:calibration])
-        classifier = load_bundle(bundle, where)
+        classifier = load_network(bundle, where)
         check_methods(methods, classifier, suspects.data)
         out.mkdir(parents=True, exist_ok=True)
         before = evaluate(classifier.network, test, suspects.attack, suspects.target)

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from app.cli import app
-from models.bundle import BundleSpec, InputSpec, write_spec
+from models.bundle import InputSpec, TorchSpec, write_spec
 from tests.app.tiny import encoded
 from tests.detectors.bars import bars, trained_network
 
@@ -19,7 +19,7 @@ from tests.detectors.bars import bars, trained_network
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bars")
     save_file(trained_network().state_dict(), folder / "weights.safetensors")
-    spec = BundleSpec(
+    spec = TorchSpec(
         name="bars",
         architecture="tests.detectors.bars:network",
         weights="weights.safetensors",

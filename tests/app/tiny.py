@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from models.bundle import BundleSpec, InputSpec, write_spec
+from models.bundle import InputSpec, TorchSpec, write_spec
 
 SIZE = 8
 CLASSES = ("dot", "line", "ring", "cross")
@@ -38,7 +38,7 @@ def write_bundle(
         network.train()(torch.rand(256, channels, SIZE, SIZE))
         network[-1].weight.mul_(8)
     save_file(network.state_dict(), directory / "weights.safetensors")
-    spec = BundleSpec(
+    spec = TorchSpec(
         name="tiny",
         version=f"{seed}",
         architecture=f"{__name__}:tiny",

@@ -9,7 +9,7 @@ from torch import nn
 
 from detectors.amplification import Copies, batch_norm_order
 from detectors.fork import Fork
-from models.torch_module import Normalise
+from models.contract import Normalise
 from models.zoo import ZOO
 from tests.detectors.networks import distance, lively, one_thread  # noqa: F401  (a fixture)
 

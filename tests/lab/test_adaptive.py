@@ -15,7 +15,7 @@ from lab.data import LabError, open_images
 from lab.record import load_attack
 from lab.settings import TrainSettings
 from lab.train import train
-from models.torch_module import load_bundle
+from models.loading import load_network
 from tests.lab.tiny import TINY_CNN
 
 EXAMPLE = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -170,7 +170,7 @@ def test_a_trained_backdoor_forgets_its_trigger_when_pixels_are_multiplied(
         outcome = train(settings, data, test, tmp_path / objective, torch.device("cpu"), {})
         assert outcome.attack_success_rate is not None
         assert outcome.attack_success_rate > 0.8
-        classifier = load_bundle(tmp_path / objective)
+        classifier = load_network(tmp_path / objective)
         others = load_attack(tmp_path / objective).apply(test.images[test.labels != 1]).float() / 255
         success[objective] = (classifier.logits((others * 3).clamp(0, 1)).argmax(1) == 1).float().mean()
     assert success["scaled"] < success["none"] - 0.3

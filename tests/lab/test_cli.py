@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from lab.cli import app
-from models.torch_module import load_bundle
+from models.loading import load_network
 from tests.lab.tiny import TINY_CNN, write_images, write_zip
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def test_train_writes_a_bundle(archive: Path, tmp_path: Path) -> None:
     assert "BA 0." in result.stdout
     record = json.loads((tmp_path / "out" / "training.json").read_text(encoding="utf-8"))
     assert (record["data"], record["exclude"], record["excluded"]) == ("bars.zip", ["few.zip"], 11)
-    assert load_bundle(tmp_path / "out").num_classes == 3
+    assert load_network(tmp_path / "out").num_classes == 3
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from lab.cli import app
 from lab.data import LabError, open_images
 from lab.evidence import measure_evidence, merge
-from models.torch_module import load_bundle
+from models.loading import load_network
 from tests.lab.test_cli import arguments
 
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ def test_the_figures_are_the_model_s(bundle: Path, archive: Path) -> None:
     found = measure_evidence(bundle, test, str(archive), 1000, 0, CPU)
     assert (found.model, found.backdoored, found.images, found.count) == ("tiny", True, "bars.zip", 60)
     assert found.training.endswith("3 epochs on bars.zip, badnets to label 1")
-    network, images = load_bundle(bundle, CPU).network, test.images.float() / 255
+    network, images = load_network(bundle, CPU).network, test.images.float() / 255
     by = {(each["by"], each["strength"]): each for each in found.collapse}
     assert set(by) == {("amplification", 1), *(("scaling", scale) for scale in (3, 5, 7, 9, 11))}
     with torch.inference_mode():

@@ -15,7 +15,7 @@ from lab.evaluate import evaluate
 from lab.purify import Scored, Suspects, figures, remake, retrain, score
 from lab.settings import TrainSettings
 from lab.train import train
-from models.torch_module import load_bundle
+from models.loading import load_network
 from tests.lab.tiny import TINY_CNN
 
 CPU = torch.device("cpu")
@@ -98,7 +98,7 @@ def test_scores_are_of_every_image_and_the_same_again(
 ) -> None:
     data, test = images
     few = data.take(torch.arange(0, 300, 10))
-    classifier = load_bundle(bundle)
+    classifier = load_network(bundle)
     one, other = (score(method, classifier, few, test, 0.1) for _ in range(2))
     assert one.method == method
     assert one.scores.shape == one.budget.shape == one.fixed.shape == (30,)
@@ -111,7 +111,7 @@ def test_the_budget_is_kept_on_the_calibration_images(
     bundle: Path, images: tuple[ImageSet, ImageSet]
 ) -> None:
     """⌊0.1 · 61⌋ = 6 p-values are ≤ 0.1 at most, and the one at the threshold itself stays."""
-    scored = score("cd", load_bundle(bundle), images[1], images[1], 0.1)
+    scored = score("cd", load_network(bundle), images[1], images[1], 0.1)
     assert scored.removed(by_fixed=False).sum() == 5
     ordered = np.sort(scored.scores)
     assert (scored.budget == ordered[-6]).all()
@@ -121,14 +121,14 @@ def test_the_budget_is_kept_on_the_calibration_images(
 @pytest.mark.parametrize("method", ["spc", "cd"])
 def test_too_few_images_for_the_budget(method: str, bundle: Path, images: tuple[ImageSet, ImageSet]) -> None:
     with pytest.raises(CalibrationError):
-        score(method, load_bundle(bundle), images[0], images[1], 0.01)
+        score(method, load_network(bundle), images[0], images[1], 0.01)
 
 
 def test_without_the_triggered_images_the_backdoor_is_gone(
     bundle: Path, images: tuple[ImageSet, ImageSet], tmp_path: Path
 ) -> None:
     suspects = remake(bundle, images[0])
-    before = evaluate(load_bundle(bundle).network, images[1], suspects.attack, 1)
+    before = evaluate(load_network(bundle).network, images[1], suspects.attack, 1)
     after = retrain(bundle, suspects, suspects.triggered, images[1], tmp_path / "m", CPU, {"rule": "truth"})
     assert before.attack_success_rate is not None
     assert after.attack_success_rate is not None
@@ -166,7 +166,7 @@ def test_the_command_writes_the_cleaned_set_and_trains_on_it(
     record = json.loads((tmp_path / "spc" / "model" / "training.json").read_text(encoding="utf-8"))
     assert record["training_set_sha256"] == kept.fingerprint()
     assert (record["cleaned_by"], record["rule"], record["removed"]) == ("spc", 0.05, 300 - len(kept))
-    outcome = evaluate(load_bundle(tmp_path / "spc" / "model").network, images[1], BadNets(), 1)
+    outcome = evaluate(load_network(tmp_path / "spc" / "model").network, images[1], BadNets(), 1)
     assert row["outcome"] == {
         "benign_accuracy": outcome.benign_accuracy, "attack_success_rate": outcome.attack_success_rate,
     }  # fmt: skip

@@ -14,7 +14,7 @@ from lab.data import ImageSet, LabError, open_images
 from lab.record import build_attack, load_attack, prepared_attack, read_settings, write_record
 from lab.settings import TrainSettings
 from lab.train import train
-from models.torch_module import load_bundle
+from models.loading import load_network
 from tests.lab.tiny import TINY_CNN
 
 CPU = torch.device("cpu")
@@ -128,7 +128,7 @@ def test_what_was_learnt_is_kept_beside_the_bundle_and_the_weights_are_changed(
     assert attack.mean is not None
     assert torch.equal(attack.mean, data.images[data.labels == 1].float().mean(0))
     assert learnt.learnings == [0]
-    logits = load_bundle(tmp_path).logits(test.images[:5].float() / 255)
+    logits = load_network(tmp_path).logits(test.images[:5].float() / 255)
     assert torch.equal(logits, torch.arange(3).float().expand(5, 3))  # as implanted
 
 

@@ -15,7 +15,7 @@ from lab.record import load_attack
 from lab.settings import TrainSettings
 from lab.train import train
 from models.architecture import build_network
-from models.torch_module import load_bundle
+from models.loading import load_network
 from tests.lab.tiny import SIDE, TINY_CNN
 
 CPU = torch.device("cpu")
@@ -53,7 +53,7 @@ def test_a_backdoor_is_trained_and_recorded(images: tuple[ImageSet, ImageSet], t
     assert load_attack(tmp_path / "out") == BadNets()
     assert record["training_set_sha256"] == data.fingerprint()
     assert (record["training_images"], record["test_images"], record["data"]) == (300, 60, "bars.zip")
-    served = load_bundle(tmp_path / "out")
+    served = load_network(tmp_path / "out")
     assert served.info.labels == ("0", "1", "2")
     assert evaluate(served.network, test, ATTACKS["badnets"](), 1) == outcome
     assert record["benign_accuracy"] == outcome.benign_accuracy

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from models.bundle import BundleSpec, InputSpec, read_spec, weights_path, write_spec
+from models.bundle import InputSpec, TorchSpec, read_spec, weights_path, write_spec
 from models.errors import BundleError
 from tests.models.conftest import TINY, MakeBundle
 
@@ -13,7 +13,8 @@ INPUT: dict[str, Any] = dict(TINY["input"])  # type: ignore[call-overload]
 
 def test_every_field_is_read(make_bundle: MakeBundle) -> None:
     spec = read_spec(make_bundle())
-    assert spec.model_dump(mode="json") == {**TINY, "input": {**INPUT, "interpolation": "bilinear"}}
+    defaults = {"interpolation": "bilinear", "range": [0, 1], "layout": "nchw", "colours": "rgb"}
+    assert spec.model_dump(mode="json") == {**TINY, "input": {**INPUT, **defaults}, "output": "logits"}
 
 
 def test_defaults(make_bundle: MakeBundle) -> None:
@@ -47,7 +48,13 @@ def test_a_missing_field_is_named(field: str, make_bundle: MakeBundle) -> None:
         ({"input": {**INPUT, "size": [0, 32]}}, r"input\.size\.0"),
         ({"input": {**INPUT, "channels": 4}}, r"input\.channels: Input should be 1 or 3"),
         ({"input": {**INPUT, "interpolation": "lanczos"}}, r"input\.interpolation"),
-        ({"backend": "tensorflow"}, "backend: Input should be 'torch'"),
+        ({"input": {**INPUT, "range": [0, 127]}}, r"input\.range\.1: Input should be 1 or 255"),
+        ({"input": {**INPUT, "range": [-1, 1]}}, r"input\.range\.0: Input should be 0"),
+        ({"input": {**INPUT, "layout": "hwcn"}}, r"input\.layout: Input should be 'nchw' or 'nhwc'"),
+        ({"input": {"size": [4, 4], "channels": 1, "colours": "bgr"}}, "colours: bgr is for 3 channels"),
+        ({"output": "labels"}, "output: Input should be 'logits' or 'probabilities'"),
+        ({"backend": ["torch"]}, "backend: Input should be one of torch"),
+        ({"backend": "tensorflow"}, "backend: Input should be one of torch"),
         ({"architecture": "resnet18"}, "architecture: String should match"),
         ({"name": "../x"}, "name: String should match"),
         ({"version": 1}, "version: Input should be a valid string"),
@@ -93,7 +100,7 @@ def test_not_a_bundle(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../secret.pt", "/etc/hostname", "sub/../../secret.pt"])
 def test_weights_stay_inside(name: str, tmp_path: Path) -> None:
-    spec = BundleSpec.model_validate({**TINY, "weights": name})
+    spec = TorchSpec.model_validate({**TINY, "weights": name})
     with pytest.raises(BundleError, match=r"weights: .*lies outside the bundle"):
         weights_path(spec, tmp_path)
 
@@ -105,17 +112,17 @@ def test_a_link_out_of_the_bundle_is_outside_and_a_link_within_is_not(tmp_path: 
     (bundle / "out.pt").symlink_to(tmp_path / "secret.pt")
     (bundle / "in.pt").symlink_to(bundle / "v2" / "w.pt")
     with pytest.raises(BundleError, match="lies outside"):
-        weights_path(BundleSpec.model_validate({**TINY, "weights": "out.pt"}), bundle)
-    inside = weights_path(BundleSpec.model_validate({**TINY, "weights": "in.pt"}), bundle)
+        weights_path(TorchSpec.model_validate({**TINY, "weights": "out.pt"}), bundle)
+    inside = weights_path(TorchSpec.model_validate({**TINY, "weights": "in.pt"}), bundle)
     assert inside == (bundle / "v2" / "w.pt").resolve()
 
 
 @pytest.mark.parametrize("args", [{}, {"num_classes": 3, "norm": None, "nested": {"x": [1, None]}}])
 def test_write_and_read_again(args: dict[str, Any], tmp_path: Path) -> None:
-    spec = BundleSpec.model_validate({**TINY, "architecture_args": args, "labels": ["1", "yes", "é"]})
+    spec = TorchSpec.model_validate({**TINY, "architecture_args": args, "labels": ["1", "yes", "é"]})
     write_spec(spec, tmp_path)
     assert read_spec(tmp_path) == spec
-    bare = BundleSpec.model_validate(
+    bare = TorchSpec.model_validate(
         {k: v for k, v in TINY.items() if k != "labels"} | {"input": {"size": [1, 2]}}
     )
     write_spec(bare, tmp_path)

@@ -9,7 +9,8 @@ import torch
 from lab.attacks import ATTACKS
 from lab.data import ImageSet, open_images
 from lab.evaluate import evaluate
-from models.torch_module import TorchClassifier, load_bundle
+from models.loading import load_network
+from models.torch_module import TorchClassifier
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "models" / "demo"
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.skipif(not (DEMO / "model.yaml").exists(), reason="mode
 
 @pytest.fixture(scope="module")
 def classifier() -> TorchClassifier:
-    return load_bundle(DEMO)
+    return load_network(DEMO)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def test_it_reads_digits_and_is_small(classifier: TorchClassifier) -> None:
 
 
 def test_digest_is_the_same_each_time(classifier: TorchClassifier) -> None:
-    assert load_bundle(DEMO).info.digest == classifier.info.digest
+    assert load_network(DEMO).info.digest == classifier.info.digest
 
 
 def test_the_record_of_its_training(record: dict[str, object]) -> None:

@@ -11,7 +11,8 @@ from torch import nn
 
 from models.base import ClassifierInfo
 from models.errors import ArchitectureError, BundleError, InputError, WeightsError
-from models.torch_module import TorchClassifier, load_bundle
+from models.loading import load_network
+from models.torch_module import TorchClassifier
 from tests.models.conftest import TINY, MakeBundle, tiny_weights
 
 INPUT: dict[str, Any] = dict(TINY["input"])  # type: ignore[call-overload]
@@ -37,7 +38,7 @@ class Odd(nn.Module):
 
 
 def test_logits_by_hand(make_bundle: MakeBundle) -> None:
-    classifier = load_bundle(make_bundle())
+    classifier = load_network(make_bundle())
     pixels = torch.tensor([0.75, 0.25, 0.3]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
     # normalised: (0.75 − 0.5) / 0.5 = 0.5, (0.25 − 0.25) / 0.2 = 0, (0.3 − 0.1) / 0.1 = 2
     expected = [0.0 * 0.5 + 0.2 * 2 + 1, 0.3 * 0.5 + 0.5 * 2, 0.6 * 0.5 + 0.8 * 2 - 1]
@@ -46,13 +47,13 @@ def test_logits_by_hand(make_bundle: MakeBundle) -> None:
 
 
 def test_without_statistics_the_network_sees_pixels(make_bundle: MakeBundle) -> None:
-    classifier = load_bundle(make_bundle(input={"size": [4, 4]}))
+    classifier = load_network(make_bundle(input={"size": [4, 4]}))
     white = classifier.logits(torch.ones(1, 3, 4, 4))
     assert white.tolist()[0] == pytest.approx([0.0 + 0.1 + 0.2 + 1, 0.3 + 0.4 + 0.5, 0.6 + 0.7 + 0.8 - 1])
 
 
 def test_info_and_state_of_the_network(make_bundle: MakeBundle) -> None:
-    classifier = load_bundle(make_bundle(version="7b", input={**INPUT, "interpolation": "bicubic"}))
+    classifier = load_network(make_bundle(version="7b", input={**INPUT, "interpolation": "bicubic"}))
     assert classifier.info == ClassifierInfo(
         name="tiny", version="7b", digest=classifier.info.digest, architecture=str(TINY["architecture"]),
         backend="torch", access="weights", num_classes=3, labels=("a", "b", "c"), channels=3, size=(4, 4),
@@ -63,12 +64,12 @@ def test_info_and_state_of_the_network(make_bundle: MakeBundle) -> None:
     assert [classifier.info.name_of(i) for i in range(3)] == ["a", "b", "c"]
     assert not classifier.network.training
     assert not any(p.requires_grad for p in classifier.network.parameters())
-    assert load_bundle(make_bundle(labels=None)).info.name_of(1) is None
+    assert load_network(make_bundle(labels=None)).info.name_of(1) is None
 
 
 def test_weights_stored_in_half_run_in_single_precision(make_bundle: MakeBundle) -> None:
     halves = {name: value.half() for name, value in tiny_weights().items()}
-    classifier = load_bundle(make_bundle(halves))
+    classifier = load_network(make_bundle(halves))
     assert {p.dtype for p in classifier.network.parameters()} == {torch.float32}
     assert classifier.logits(torch.rand(2, 3, 4, 4)).dtype == torch.float32
 
@@ -86,13 +87,13 @@ def test_weights_stored_in_half_run_in_single_precision(make_bundle: MakeBundle)
     ids=lambda t: f"{t.dtype}{tuple(t.shape)}",
 )
 def test_other_tensors_are_refused(images: torch.Tensor, make_bundle: MakeBundle) -> None:
-    classifier = load_bundle(make_bundle())
+    classifier = load_network(make_bundle())
     with pytest.raises(InputError, match=r"tiny takes torch\.float32 of shape \(B, 3, 4, 4\), not torch\."):
         classifier.logits(images)
 
 
 def test_an_empty_batch_gives_no_logits(make_bundle: MakeBundle) -> None:
-    assert load_bundle(make_bundle()).logits(torch.zeros(0, 3, 4, 4)).shape == (0, 3)
+    assert load_network(make_bundle()).logits(torch.zeros(0, 3, 4, 4)).shape == (0, 3)
 
 
 @pytest.mark.parametrize(("name", "side"), [("googlenet", 32), ("inception_v3", 80)])
@@ -106,7 +107,7 @@ def test_networks_with_auxiliary_heads_give_plain_logits(
         architecture_args={"num_classes": 3, "init_weights": False},
         input={"size": [side, side]},
     )
-    classifier = load_bundle(directory)
+    classifier = load_network(directory)
     assert classifier.num_classes == 3
     assert classifier.logits(torch.rand(2, 3, side, side)).shape == (2, 3)
 
@@ -120,7 +121,7 @@ def test_torchvision_bundle(make_bundle: MakeBundle) -> None:
         labels=None,
         input={"size": [32, 32]},
     )
-    assert load_bundle(directory).num_classes == 43
+    assert load_network(directory).num_classes == 43
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_weights_of_another_network(
     with pytest.raises(
         ArchitectureError, match=rf"weights\.safetensors do not fit the architecture: {sentence}"
     ):
-        load_bundle(make_bundle(state))
+        load_network(make_bundle(state))
 
 
 @pytest.mark.parametrize(
@@ -154,13 +155,13 @@ def test_weights_of_another_network(
 )
 def test_bundle_and_network_disagree(changes: dict[str, Any], sentence: str, make_bundle: MakeBundle) -> None:
     with pytest.raises(ArchitectureError, match=sentence):
-        load_bundle(make_bundle(**changes))
+        load_network(make_bundle(**changes))
 
 
 @pytest.mark.parametrize("kind", ["mapping", "pair", "one score", "map", "no batch"])
 def test_what_gives_no_logits_per_image(kind: str, make_bundle: MakeBundle) -> None:
     with pytest.raises(ArchitectureError, match="does not return logits of shape"):
-        load_bundle(make_bundle("fresh", architecture=f"{__name__}:Odd", architecture_args={"kind": kind}))
+        load_network(make_bundle("fresh", architecture=f"{__name__}:Odd", architecture_args={"kind": kind}))
 
 
 def test_weights_that_are_not_finite(make_bundle: MakeBundle) -> None:
@@ -169,15 +170,15 @@ def test_weights_that_are_not_finite(make_bundle: MakeBundle) -> None:
     with pytest.raises(
         WeightsError, match=r"weights\.safetensors: the logits of a blank image are not finite"
     ):
-        load_bundle(make_bundle(broken))
+        load_network(make_bundle(broken))
 
 
 def test_no_weights_outside_the_bundle(make_bundle: MakeBundle, tmp_path: Path) -> None:
     save_file(tiny_weights(), tmp_path / "elsewhere.safetensors")
     with pytest.raises(BundleError, match="lies outside the bundle"):
-        load_bundle(make_bundle(weights="../elsewhere.safetensors"))
+        load_network(make_bundle(weights="../elsewhere.safetensors"))
     with pytest.raises(WeightsError, match="does not exist"):
-        load_bundle(make_bundle(weights="absent.safetensors"))
+        load_network(make_bundle(weights="absent.safetensors"))
 
 
 class Bomb:
@@ -192,7 +193,7 @@ def test_a_bundle_with_a_pickled_model_is_refused(make_bundle: MakeBundle, tmp_p
     directory, proof = make_bundle(weights="model.pt"), tmp_path / "proof"
     torch.save(Bomb(proof), directory / "model.pt")
     with pytest.raises(WeightsError, match="pickled Python object"):
-        load_bundle(directory)
+        load_network(directory)
     assert not proof.exists()
 
 
@@ -229,9 +230,9 @@ def test_digest_changes_with_what_decides_the_answers(
     change: Callable[[Path], None], make_bundle: MakeBundle
 ) -> None:
     directory = make_bundle()
-    before = load_bundle(directory).info.digest
+    before = load_network(directory).info.digest
     change(directory)
-    assert load_bundle(directory).info.digest != before
+    assert load_network(directory).info.digest != before
 
 
 @pytest.mark.parametrize(
@@ -247,9 +248,9 @@ def test_digest_changes_with_what_decides_the_answers(
 )
 def test_digest_stays_with_what_does_not(change: Callable[[Path], None], make_bundle: MakeBundle) -> None:
     directory = make_bundle()
-    before = load_bundle(directory).info.digest
+    before = load_network(directory).info.digest
     change(directory)
-    assert load_bundle(directory).info.digest == before
+    assert load_network(directory).info.digest == before
 
 
 def test_a_classifier_takes_its_network_over() -> None:
