@@ -29,16 +29,16 @@ class DecodePool:
         return await asyncio.wrap_future(self._executor.submit(function, *args, **kwargs))
 
     async def decode(
-        self, images: Sequence[bytes | ImageError], deadline: float = math.inf
+        self, images: Sequence[bytes | Pixels | ImageError], deadline: float = math.inf
     ) -> list[Pixels | ImageError]:
-        """The pixels of each image, or why there are none. What is an error already stays one.
+        """The pixels of each image, or why there are none. What is pixels or an error already stays so.
 
         Raises `DeadlineExceeded` where an image's turn comes after `deadline`, seconds of `time.monotonic`.
         """
         return list(await asyncio.gather(*(self._one(image, deadline) for image in images)))
 
-    async def _one(self, image: bytes | ImageError, deadline: float) -> Pixels | ImageError:
-        return image if isinstance(image, ImageError) else await self.run(self._timed, image, deadline)
+    async def _one(self, image: bytes | Pixels | ImageError, deadline: float) -> Pixels | ImageError:
+        return await self.run(self._timed, image, deadline) if isinstance(image, bytes) else image
 
     def _timed(self, data: bytes, deadline: float) -> Pixels | ImageError:
         if time.monotonic() >= deadline:

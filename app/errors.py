@@ -33,6 +33,7 @@ from app.images import EmptyImage, ImageError, OversizedImage, UnreadableImage, 
 from app.labels import LabelError
 from app.middleware import CLIENT_GONE, BodyTooLarge
 from app.store import StoreError, UnknownCalibration
+from app.v2.errors import BadRequest, RejectedRows, UnknownModel
 from detectors.base import CalibrationError, DetectorError
 from models.errors import ModelError
 
@@ -53,6 +54,7 @@ __all__ = [
 
 URN = "urn:triggerwall:problem:"
 CONTENT_TYPE = "application/problem+json"
+V2 = "/v2"
 
 
 class Problem(Exception):  # noqa: N818  (RFC 9457's own word)
@@ -104,6 +106,9 @@ class Kind:
 KINDS: dict[type[Exception], Kind] = {
     Unauthorized: Kind(401, "unauthorized", "A valid X-API-Key is needed"),
     Forbidden: Kind(403, "forbidden", "Not from here"),
+    BadRequest: Kind(400, "malformed-tensors", "The inference request cannot be read"),
+    RejectedRows: Kind(403, "rejected", "The firewall rejected images"),
+    UnknownModel: Kind(404, "unknown-model", "There is no such model"),
     UnsupportedMediaType: Kind(415, "unsupported-media-type", "This Content-Type is not taken"),
     Conflict: Kind(409, "conflict", "The gateway's state does not allow it"),
     InvalidRequest: Kind(422, "invalid-request", "The request makes no sense"),
@@ -159,7 +164,9 @@ async def unexpected(scope: Scope, receive: Receive, send: Send) -> None:
 
 def _known(request: Request, error: Exception) -> JSONResponse:
     kind = kind_of(error)
-    extra = {"part": part} if (part := getattr(error, "part", None)) is not None else {}
+    extra = dict(getattr(error, "extra", {}))
+    if (part := getattr(error, "part", None)) is not None:
+        extra["part"] = part
     return _problem(request, kind, str(error) if kind.told else UNTOLD, extra, _headers(error))
 
 
@@ -208,4 +215,7 @@ def _problem(
         "request_id": request.state.request_id,
         **(extra or {}),
     }
+    if request.url.path.startswith(V2 + "/"):
+        # Where clients of the Open Inference Protocol look; KServe's only in plain JSON.
+        return JSONResponse({**body, "error": detail}, kind.status, headers)
     return JSONResponse(body, kind.status, headers, CONTENT_TYPE)

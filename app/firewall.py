@@ -7,10 +7,11 @@ batch is judged by one calibration from its first image to its last.
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -39,12 +40,14 @@ class NotCalibrated(Exception):  # noqa: N818  (it names the state the gateway i
 
 @dataclass(frozen=True)
 class Inspection:
-    """The outcome for one image. `label` is the classifier's, whether or not it may leave."""
+    """The outcome for one image. `label` and `probabilities` (K,) are the classifier's, whether or not they
+    may leave; None where it gives labels only."""
 
     label: int
     confidence: float | None
     verdict: Verdict
     detections: tuple[Detection, ...]
+    probabilities: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -250,16 +253,21 @@ class Firewall:
         stopwatch.mark("predict")
         lots = self._draws(images, guard)
         results = [self._score(base, watch, lots, full) for watch in watches]
-        # One transfer for everything: label, confidence, number, then score, threshold and exactness per
+        # One transfer for the figures: label, confidence, number, then score, threshold and exactness per
         # detector.
-        confidence = base.logits.softmax(1).gather(1, base.labels[:, None]).squeeze(1)
+        probabilities = base.logits.softmax(1)
+        confidence = probabilities.gather(1, base.labels[:, None]).squeeze(1)
         firsts = [base.labels.double(), confidence.double(), lots]
         columns = [*firsts, *[column for result in results for column in result]]
         table = torch.stack(columns, dim=1).cpu().numpy()
+        answers = probabilities.cpu().numpy()
         stopwatch.mark("detect")
         for stage, seconds in stopwatch.seconds().items():
             self.on_stage(stage, seconds)
-        return [self._inspection(row.tolist(), watches) for row in table]
+        return [
+            self._inspection(row.tolist(), watches, answer)
+            for row, answer in zip(table, answers, strict=True)
+        ]
 
     def _to_device(self, images: Tensor) -> Tensor:
         device = self.classifier.device
@@ -289,7 +297,9 @@ class Firewall:
         values = scores.values.masked_fill(base.logits.isnan().any(1), math.nan)
         return values, thresholds, scores.exact.double()
 
-    def _inspection(self, row: Sequence[float], watches: Sequence[Watch]) -> Inspection:
+    def _inspection(
+        self, row: Sequence[float], watches: Sequence[Watch], probabilities: npt.NDArray[np.float32]
+    ) -> Inspection:
         label, confidence, draw = int(row[0]), row[1], row[2]
         detections = []
         for number, watch in enumerate(watches):
@@ -302,7 +312,11 @@ class Firewall:
             )
         known = self.classifier.info.access != "labels"
         return Inspection(
-            label, confidence if known else None, decide(detections, self.mode), tuple(detections)
+            label,
+            confidence if known else None,
+            decide(detections, self.mode),
+            tuple(detections),
+            probabilities if known else None,
         )
 
     # --- learning ---------------------------------------------------------------------------------

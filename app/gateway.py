@@ -14,7 +14,7 @@ from app.batcher import Batcher, BatchFigures
 from app.calibrator import CalibrationMismatch, Calibrator, UnusableImages
 from app.decoding import DecodePool
 from app.firewall import Firewall, Inspection, NotCalibrated
-from app.images import Decoder, ImageError
+from app.images import Decoder, ImageError, Pixels
 from app.labels import Labels
 from app.learner import Learner
 from app.metrics import Metrics
@@ -245,9 +245,15 @@ class Gateway:
     # --- the path of an image ---------------------------------------------------------------------
 
     async def classify(
-        self, images: Sequence[bytes | ImageError], *, full: bool, client: str | None, deadline: float
+        self,
+        images: Sequence[bytes | Pixels | ImageError],
+        *,
+        full: bool,
+        client: str | None,
+        deadline: float,
     ) -> Judgement:
-        """Judge the encoded `images` of one request; what could not even be received stays an error.
+        """Judge the `images` of one request, encoded or as the classifier's own pixels; what could not even
+        be received stays an error.
 
         Requests of one `client` queue up behind each other. Raises `NotCalibrated`, `CalibrationMismatch`,
         `Overloaded`, `Closed`, and `DeadlineExceeded` at `deadline`, seconds of `time.monotonic`.

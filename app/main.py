@@ -11,13 +11,14 @@ from app.assembly import build_firewall
 from app.firewall import Firewall
 from app.gateway import Gateway
 from app.middleware import BodyLimit, RequestContext
-from app.routes import artefacts, calibrations, classify, learning, system
+from app.routes import artefacts, calibrations, classify, learning, system, v2
 from app.settings import Settings
 
 __all__ = ["create_app"]
 
 TAGS = [
     {"name": "classify", "description": "Images in, verdicts out."},
+    {"name": "open inference protocol", "description": "The same for KServe's and Triton's clients."},
     {"name": "calibrations", "description": "What is learnt from benign images, and enforced."},
     {"name": "system", "description": "For operators and their machines."},
 ]
@@ -49,7 +50,7 @@ def create_app(settings: Settings | None = None, firewall: Firewall | None = Non
         lifespan=lifespan,
     )
     app.state.gateway = gateway
-    for routes in (classify, calibrations, artefacts, learning, system):
+    for routes in (classify, v2, calibrations, artefacts, learning, system):
         app.include_router(routes.router)
     errors.register(app)
     limits = {

@@ -1,0 +1,133 @@
+"""/v2: the Open Inference Protocol, for clients that already speak it."""
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request, Response
+
+from app.errors import Stuck, UnsupportedMediaType, kind_of
+from app.gateway import Gateway
+from app.images import ImageError
+from app.routes.dependencies import GatewayOf, problems
+from app.v2.errors import UnknownModel
+from app.v2.metadata import LiveBody, ModelMetadata, ModelReadyBody, ReadyBody, ServerMetadata
+from app.v2.outputs import answered, offered, output_tensors
+from app.v2.pixels import ImageTensors
+from app.v2.request import read_request
+from models.open_inference import HEADER_LENGTH, write
+
+router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+
+MODEL = "/models/{name}"
+VERSION = MODEL + "/versions/{version}"
+BODY = {
+    "application/json": {"schema": {"type": "object"}},
+    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+}
+
+
+@router.get("", summary="The server and its extensions")
+async def server() -> ServerMetadata:
+    return ServerMetadata.ours()
+
+
+@router.get("/health/live", summary="Is the process alive?", responses=problems(503))
+async def live(gateway: GatewayOf) -> LiveBody:
+    reason = gateway.not_alive()
+    if reason is not None:
+        raise Stuck(reason)
+    return LiveBody(live=True)
+
+
+@router.get("/health/ready", summary="Should traffic come here?", responses=problems(503))
+async def ready(gateway: GatewayOf) -> ReadyBody:
+    gateway.require_ready()
+    return ReadyBody(ready=True)
+
+
+@router.get(VERSION, summary="The model's inputs and outputs", responses=problems(404))
+@router.get(MODEL, summary="The model's inputs and outputs", responses=problems(404))
+async def model(gateway: GatewayOf, name: str, version: str | None = None) -> ModelMetadata:
+    _require_model(gateway, name, version)
+    return ModelMetadata.of(gateway.info, _detectors(gateway))
+
+
+@router.get(VERSION + "/ready", summary="Is the model ready?", responses=problems(404, 503))
+@router.get(MODEL + "/ready", summary="Is the model ready?", responses=problems(404, 503))
+async def model_ready(gateway: GatewayOf, name: str, version: str | None = None) -> ModelReadyBody:
+    _require_model(gateway, name, version)
+    gateway.require_ready()
+    return ModelReadyBody(name=gateway.info.name, ready=True)
+
+
+INFER: dict[str, Any] = {
+    "summary": "Judge a batch of images, and classify them",
+    "response_class": Response,
+    "responses": {200: {"content": BODY}, **problems(400, 403, 404, 413, 415, 500, 502, 503, 504)},
+    "openapi_extra": {"requestBody": {"required": True, "content": BODY}},
+}
+
+
+@router.post(VERSION + "/infer", **INFER)
+@router.post(MODEL + "/infer", **INFER)
+async def infer(
+    request: Request,
+    gateway: GatewayOf,
+    name: str,
+    version: str | None = None,
+    header_length: Annotated[str | None, Header(alias=HEADER_LENGTH)] = None,
+    timeout_ms: Annotated[int | None, Header(alias="X-Request-Timeout-Ms", ge=1)] = None,
+) -> Response:
+    """One input tensor of any name: FP32 in [0, 1] or UINT8, NCHW or NHWC, or encoded images as BYTES.
+
+    In enforce mode a batch with a rejected row is answered 403, which names the rows; with the request
+    parameter `partial` the row's label is -1 and its probabilities are all 0.
+    """
+    most = gateway.settings.request_timeout_ms
+    deadline = time.monotonic() + min(timeout_ms or most, most) / 1000
+    _require_model(gateway, name, version)
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise UnsupportedMediaType("send the body as it is: no Content-Encoding is taken")
+    body = await request.body()
+    wanted = await gateway.decoders.run(
+        read_request,
+        body,
+        header_length,
+        ImageTensors(gateway.info, gateway.settings.max_pixels),
+        offered(gateway.info),
+        gateway.settings.max_images,
+    )
+    client = request.client.host if request.client else None
+    judgement = await gateway.classify(wanted.images, full=False, client=client, deadline=deadline)
+    for outcome in judgement.results:
+        if isinstance(outcome, ImageError):
+            gateway.metrics.image_error(kind_of(outcome).slug)
+    answered(judgement.results, partial=wanted.partial)
+    tensors = output_tensors(wanted.outputs, judgement.results, gateway.info, _detectors(gateway))
+    facts = {"calibration": judgement.calibration or "", "mode": judgement.mode.value}
+    head: dict[str, Any] = {
+        "model_name": gateway.info.name,
+        "model_version": gateway.info.version,
+        "parameters": facts,
+    }
+    if wanted.id is not None:
+        head["id"] = wanted.id
+    return _encoded(*write(head, tensors, "outputs", wanted.binary))
+
+
+def _encoded(body: bytes, header_length: int | None) -> Response:
+    if header_length is None:
+        return Response(body, media_type="application/json")
+    return Response(body, headers={HEADER_LENGTH: str(header_length)}, media_type="application/octet-stream")
+
+
+def _require_model(gateway: Gateway, name: str, version: str | None) -> None:
+    info = gateway.info
+    if name != info.name:
+        raise UnknownModel(f"there is no model {name[:64]!r} here; {info.name} is served")
+    if version is not None and version != info.version:
+        raise UnknownModel(f"there is no version {version[:64]!r} of {name}; it is {info.version}")
+
+
+def _detectors(gateway: Gateway) -> list[str]:
+    return [detector.name for detector in gateway.firewall.detectors]
