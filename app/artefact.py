@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from app.store import Record
+from app.storage.calibrations import Record
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "ArtefactError", "read_artefact", "write_artefact"]
 

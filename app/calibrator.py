@@ -22,7 +22,8 @@ from app.firewall import CalibrationContent, Firewall, Guard
 from app.images import ImageError
 from app.metrics import Metrics
 from app.report import Skipped, calibration_report, with_names
-from app.store import Record, Store, UnknownCalibration, new_id, now
+from app.storage.calibrations import CalibrationStore, Record, new_id, now
+from app.storage.errors import UnknownCalibration
 from app.worker import Worker
 from detectors.base import CalibrationError, DetectorError, Integers
 from detectors.calibration import BenignSample
@@ -124,7 +125,7 @@ class Calibrator:
         firewall: Firewall,
         worker: Worker,
         decoders: DecodePool,
-        store: Store,
+        store: CalibrationStore,
         metrics: Metrics,
         batch_images: int,
     ) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from app.store import Record
+from app.storage.calibrations import Record
 
 __all__ = ["compare"]
 

@@ -32,7 +32,7 @@ from app.forms import FormError, NoRoom, TooManyParts
 from app.images import EmptyImage, ImageError, OversizedImage, UnreadableImage, UnsupportedImage
 from app.labels import LabelError
 from app.middleware import CLIENT_GONE, BodyTooLarge
-from app.store import StoreError, UnknownCalibration
+from app.storage.errors import StoreError, UnknownCalibration, UnknownDecision, UnknownImage
 from app.v2.errors import BadRequest, RejectedRows, UnknownModel
 from detectors.base import CalibrationError, DetectorError
 from models.errors import ModelError
@@ -130,6 +130,8 @@ KINDS: dict[type[Exception], Kind] = {
     CalibrationBusy: Kind(409, "calibration-busy", "Another calibration is under way"),
     CalibrationMismatch: Kind(503, "calibration-mismatch", "The calibration belongs to something else"),
     UnknownCalibration: Kind(404, "unknown-calibration", "There is no such calibration"),
+    UnknownDecision: Kind(404, "unknown-decision", "There is no such decision"),
+    UnknownImage: Kind(404, "unknown-image", "There is no such image in quarantine"),
     NotCalibrated: Kind(503, "not-calibrated", "Nothing to judge by yet"),
     Overloaded: Kind(503, "overloaded", "Too much is waiting"),
     DeadlineExceeded: Kind(504, "deadline-exceeded", "The answer would come too late"),

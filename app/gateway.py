@@ -20,7 +20,10 @@ from app.learner import Learner
 from app.metrics import Metrics
 from app.policy import Mode
 from app.settings import Settings
-from app.store import Record, Store
+from app.storage.calibrations import CalibrationStore, Record
+from app.storage.database import Database
+from app.storage.decisions import DecisionStore
+from app.storage.quarantine import QuarantineStore
 from app.watch import DriftWatch
 from app.worker import Worker
 from detectors.calibration import images_needed
@@ -55,14 +58,17 @@ class Gateway:
     """One classifier behind its firewall, with what it needs to serve: threads, batches, store, metrics."""
 
     def __init__(self, settings: Settings, firewall: Firewall) -> None:
-        """Opens the store; starts nothing. Raises `StoreError`."""
+        """Opens the database; starts nothing. Raises `StoreError`."""
         self.settings, self.firewall = settings, firewall
         self.info = firewall.classifier.info
         self.labels = Labels(self.info.labels, self.info.num_classes)
         self.metrics = Metrics()
         self.metrics.serving(self.info, firewall.mode)
         firewall.on_stage = self.metrics.stage
-        self.store = Store(settings.data_dir)
+        self.database = _database(settings)
+        self.store = CalibrationStore(self.database)
+        self.decisions = DecisionStore(self.database)
+        self.quarantine = QuarantineStore(self.database)
         self.worker = Worker()
         self.decoders = DecodePool(
             self._decoder(), settings.decode_threads, lambda seconds: self.metrics.stage("decode", seconds)
@@ -173,7 +179,7 @@ class Gateway:
             await self.learner.close()
         await asyncio.to_thread(self.worker.close)
         await asyncio.to_thread(self.decoders.close)
-        self.store.close()
+        self.database.close()
 
     # --- liveness and readiness ---------------------------------------------------------------------
 
@@ -282,3 +288,8 @@ class Gateway:
         remaining = iter(inspections)
         results = [each if isinstance(each, ImageError) else next(remaining) for each in decoded]
         return Judgement(calibration, mode, results)
+
+
+def _database(settings: Settings) -> Database:
+    url = settings.database_url
+    return Database(settings.data_dir, url.get_secret_value() if url is not None else None)

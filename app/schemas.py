@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.firewall import Inspection
 from app.gateway import Gateway
 from app.policy import Detection, Mode, Verdict
-from app.store import Record
+from app.storage.calibrations import Record
 from app.watch import DriftWatch
 from detectors.base import Detector, Scorer
 from detectors.drift import State

@@ -59,6 +59,11 @@ class Settings(BaseSettings):
         default="auto", description="`auto` (CUDA where there is one), or a torch device: cpu, cuda:1."
     )
     data_dir: Path = Field(default=Path("var"), description="Directory for everything the gateway keeps.")
+    database_url: Annotated[SecretStr | None, EmptyIsNone] = Field(
+        default=None,
+        description="Database of calibrations, decisions and the quarantine's index: "
+        "postgresql://user:password@host/name; an SQLite file in `data_dir` where it is not set.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level logged."
     )

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from app.client import ClientError
 from app.settings import SettingsError
-from app.store import StoreError
+from app.storage.errors import StoreError
 from detectors.base import DetectorError
 from models.errors import ModelError
 

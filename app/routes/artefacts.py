@@ -15,7 +15,7 @@ from app.routes.calibrations import Id, active_id
 from app.routes.classify import media_type
 from app.routes.dependencies import Admin, GatewayOf, problems
 from app.schemas import CalibrationReport, ComparisonBody
-from app.store import Record
+from app.storage.calibrations import Record
 
 router = APIRouter(tags=["calibrations"])
 

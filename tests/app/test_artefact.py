@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.artefact import ArtefactError, read_artefact, write_artefact
-from app.store import Record
+from app.storage.calibrations import Record
 
 PART: dict[str, Any] = {
     "detector": "spc", "settings": {"scales": [3.0]}, "fit": {}, "alpha": 0.01,

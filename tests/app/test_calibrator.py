@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import event
 
 from app.forms import Form
-from app.store import FILE_NAME
+from app.storage.database import FILE_NAME
 from tests.app.conftest import MakeClient
 from tests.app.routes.test_classify import PNG, gateway_of, slug
 from tests.app.service import Service
@@ -25,7 +25,7 @@ JSON = {"Content-Type": "application/json"}
 @pytest.fixture
 def full(calibrated: TestClient) -> TestClient:
     """A calibrated gateway whose database may not grow any more: what SQLite meets on a full disk."""
-    engine = gateway_of(calibrated).store._engine
+    engine = gateway_of(calibrated).database.engine
 
     def no_room(connection: Any, _: Any) -> None:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]

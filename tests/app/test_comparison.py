@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.comparison import compare
-from app.store import Record
+from app.storage.calibrations import Record
 
 
 def part(**changes: Any) -> dict[str, Any]:

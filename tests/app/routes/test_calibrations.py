@@ -222,7 +222,7 @@ def test_one_calibration_at_a_time(calibrated: TestClient) -> None:
 
 def test_a_failed_save_changes_nothing(calibrated: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store commits before anything is enforced."""
-    from app.store import StoreError
+    from app.storage.errors import StoreError
 
     gateway = gateway_of(calibrated)
     before = gateway.firewall.guard

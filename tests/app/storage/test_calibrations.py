@@ -1,4 +1,4 @@
-"""The store: what it keeps, what it refuses to change, and what a killed process leaves."""
+"""Calibrations: what is kept, what cannot be changed, and what a killed process leaves."""
 
 import json
 import signal
@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from app.store import FILE_NAME, Record, Store, StoreError, UnknownCalibration, new_id
+from app.storage.calibrations import CalibrationStore, Record, new_id
+from app.storage.database import FILE_NAME, Database
+from app.storage.errors import StoreError, UnknownCalibration
+from tests.app.storage.conftest import Open
 
 CREATED = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
@@ -21,18 +24,23 @@ def record(id: str, images: int = 10) -> Record:
     return Record(id, CREATED, "d" * 64, "tiny", "1", 0.01, images, content, report)
 
 
-def test_what_is_saved_comes_back(tmp_path: Path) -> None:
-    store = Store(tmp_path / "new" / "data")
+@pytest.fixture
+def store(database: Database) -> CalibrationStore:
+    return CalibrationStore(database)
+
+
+def test_what_is_saved_comes_back(open_database: Open) -> None:
+    database = open_database()
+    store = CalibrationStore(database)
     store.save(record("a"), activate=False)
     assert store.get("a") == record("a")
     assert store.active_id() is None
     assert store.history() == []
-    store.close()
-    assert Store(tmp_path / "new" / "data").get("a") == record("a")
+    database.close()
+    assert CalibrationStore(open_database()).get("a") == record("a")
 
 
-def test_the_last_activation_counts(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+def test_the_last_activation_counts(store: CalibrationStore) -> None:
     for id in ("a", "b", "c"):
         store.save(record(id), activate=id != "c")
     store.activate("a", "rolled back")
@@ -47,16 +55,14 @@ def test_the_last_activation_counts(tmp_path: Path) -> None:
     assert abs(store.history()[0].at.timestamp() - time.time()) < 60
 
 
-def test_what_does_not_exist(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+def test_what_does_not_exist(store: CalibrationStore) -> None:
     for call in (lambda: store.get("a"), lambda: store.activate("a", "x")):
         with pytest.raises(UnknownCalibration, match="no calibration a"):
             call()
     assert store.history() == []
 
 
-def test_an_id_is_used_once(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+def test_an_id_is_used_once(store: CalibrationStore) -> None:
     store.save(record("a"), activate=True)
     with pytest.raises(StoreError):
         store.save(record("a", images=99), activate=True)
@@ -73,39 +79,11 @@ def test_an_id_is_used_once(tmp_path: Path) -> None:
         "UPDATE activations SET reason = 'x'",
     ],
 )
-def test_history_cannot_be_rewritten(tmp_path: Path, statement: str) -> None:
-    Store(tmp_path).save(record("a"), activate=True)
-    with (
-        sqlite3.connect(tmp_path / FILE_NAME) as connection,
-        pytest.raises(sqlite3.IntegrityError, match="never"),
-    ):
-        connection.execute(statement)
-
-
-def test_durability_settings(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    with store._engine.connect() as connection:
-        values = [
-            connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
-            for name in ("journal_mode", "synchronous", "foreign_keys", "user_version")
-        ]
-    assert values == ["wal", 2, 1, 1]
-
-
-def test_another_release_s_file_is_left_alone(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / FILE_NAME) as connection:
-        connection.execute("PRAGMA user_version=7")
-    with pytest.raises(StoreError, match=r"schema version 7.*another release"):
-        Store(tmp_path)
-
-
-def test_no_database_at_all(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).write_bytes(b"not a database, but long enough to be looked at" * 30)
-    with pytest.raises(StoreError, match="cannot be used"):
-        Store(tmp_path)
-    (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="cannot be used"):
-        Store(tmp_path / "file" / "data")
+def test_history_cannot_be_rewritten(database: Database, statement: str) -> None:
+    CalibrationStore(database).save(record("a"), activate=True)
+    with pytest.raises(StoreError, match="are never changed"), database.write() as connection:
+        connection.exec_driver_sql(statement)
+    assert CalibrationStore(database).get("a") == record("a")
 
 
 def test_ids_sort_by_time() -> None:
@@ -116,9 +94,10 @@ def test_ids_sort_by_time() -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from tests.app.test_store import record
-from app.store import Store
-store = Store(Path(sys.argv[1]))
+from tests.app.storage.test_calibrations import record
+from app.storage.calibrations import CalibrationStore
+from app.storage.database import Database
+store = CalibrationStore(Database(Path(sys.argv[1])))
 for number in range(100_000):
     id = f"{sys.argv[2]}-{number}"
     store.save(record(id, number), activate=True)
@@ -139,7 +118,7 @@ def test_killed_at_any_moment_everything_answered_is_there(tmp_path: Path) -> No
         time.sleep(seconds)
         process.send_signal(signal.SIGKILL)
         answered += process.communicate(timeout=30)[0].split()
-    store = Store(tmp_path)
+    store = CalibrationStore(Database(tmp_path))
     kept = {each.id for each in store.summaries()}
     assert len(answered) > 4
     assert kept >= set(answered)
