@@ -21,15 +21,13 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
     console.print(
         f"calibration [bold]{report['id']}[/] of {report['model']['name']} {report['model']['version']}: "
         f"{report['images']} {labels} images, false-positive budget {report['alpha']:.2%} "
-        f"(at the least {report['smallest_alpha']:.2%} with so many)"
+        f"(at the least {100 * report['smallest_alpha']:.2g}% with so many)"
     )
     if report["benign_accuracy"] is not None:
         console.print(f"The classifier agrees with {report['benign_accuracy']:.2%} of the labels.")
     if report["passes"] is not None:
         full, expected = report["passes"]["full"], report["passes"]["expected"]
-        console.print(
-            f"An image costs at most {full:.1f} forward passes of the classifier, {expected:.1f} when benign."
-        )
+        console.print(f"An image costs at most {full:.1f} forward passes ({expected:.1f} when benign).")
     console.print(calibration_table(report), classes_table(report))
     for each in strongest(report["evidence"]):
         console.print(f"[bold]model:[/] {escape(each['sentence'])}")

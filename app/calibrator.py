@@ -42,6 +42,8 @@ __all__ = [
 
 log = logging.getLogger("triggerwall.calibrator")
 
+PARTS = 32  # batches kept apart: more small arrays that stay, among large ones that go, leave holes in memory
+
 UNUSABLE = (DetectorError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 """What detectors may raise when they are built from a stored fit that is damaged, or of another release."""
 
@@ -315,6 +317,8 @@ class Calibrator:
                     if aside.kept is None:
                         aside.kept = await self._keep_references(aside.images)
                     parts.append(await self.worker.run(self.firewall.measure, batch.images, aside.kept))
+                    if len(parts) == PARTS:
+                        parts = [BenignSample.join(parts, None)]
                     self.metrics.stage("calibrate", time.perf_counter() - started)
         finally:
             following.cancel()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -59,10 +60,10 @@ def _number(value: Any, shape: str = "{:.4f}") -> str:
 
 def calibration_table(report: Mapping[str, Any]) -> Table:
     """One line per detector of a calibration report; its warnings say why power is less than full."""
-    headings = ("detector", "budget", "achieved FPR", "95 % interval", "saturated", "k", "passes", "power")
-    table = Table()
-    for heading in headings:  # what is cut off on a narrow terminal is worse than what is broken
-        table.add_column(heading, overflow="fold")
+    headings = ("detector", "budget", "FPR", "95 % interval", "saturated", "k", "passes", "power")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))  # fits 80 columns
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
     for part in report["detectors"]:
         level = part.get("power_level")
         table.add_row(
@@ -88,8 +89,11 @@ def _interval(figures: Mapping[str, Any]) -> str:
 
 
 def _passes(cost: Mapping[str, float] | None) -> str:
-    """Forward passes for a full score, and those expected on benign images."""
-    return "—" if cost is None else f"{cost['full']:.1f}, benign {cost['expected']:.1f}"
+    """Forward passes for a full score, and those expected on benign images where these are fewer."""
+    if cost is None:
+        return "—"
+    full, expected = (f"{cost[name]:.1f}" for name in ("full", "expected"))
+    return full if full == expected else f"{full} ({expected})"
 
 
 def classes_table(report: Mapping[str, Any]) -> Table:
