@@ -6,14 +6,12 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 RUN python -m venv --without-pip /opt/venv
 WORKDIR /srv/triggerwall
 
-# Dependencies first: this layer is built again when pyproject.toml changes, not with every line of code.
+# Dependencies first: this layer is built again when the locks change (make lock), not with every line of code.
+# PyTorch comes second: all that it needs but CUDA libraries is there by then, at the locked version.
 # Not in the image: what PyTorch and its dependencies bring for C++ builds and for testing themselves.
-COPY pyproject.toml ./
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-        > /tmp/all.txt \
-    && grep '^torch' /tmp/all.txt > /tmp/torch.txt \
-    && pip --python /opt/venv/bin/python install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} -r /tmp/torch.txt \
-    && pip --python /opt/venv/bin/python install -r /tmp/all.txt \
+COPY requirements.lock requirements-torch.lock ./
+RUN pip --python /opt/venv/bin/python install --require-hashes -r requirements.lock \
+    && pip --python /opt/venv/bin/python install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} -r requirements-torch.lock \
     && cd /opt/venv/lib/python3.11/site-packages \
     && rm -rf torch/include torch/test \
     && find torch/bin -type f ! -name torch_shm_manager -delete \

@@ -8,7 +8,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 BUNDLE ?= models/demo
 
-.PHONY: setup demo test lint serve bench clean
+.PHONY: setup demo test lint serve bench lock audit clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -35,5 +35,19 @@ serve: setup
 bench: setup
 	$(BIN)/triggerwall bench
 
+TOOLS := .venv-tools
+
+$(TOOLS)/.installed:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet uv pip-audit
+	touch $@
+
+lock: setup $(TOOLS)/.installed
+	deploy/lock.sh $(BIN) $(TOOLS)/bin/uv
+
+# Asks the Python Packaging Advisory Database on the network, and fails where it knows a vulnerability of what is pinned.
+audit: $(TOOLS)/.installed
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --no-deps --requirement requirements.lock --requirement requirements-torch.lock
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(TOOLS) .mypy_cache .ruff_cache .pytest_cache

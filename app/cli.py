@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from socket import socket
 from typing import Annotated, Any
 
 import typer
@@ -37,6 +38,7 @@ app.command("demo")(demo)
 app.add_typer(calibration_commands)
 app.add_typer(learn_commands, name="learn")
 IMAGES_PER_REQUEST = 32
+NOT_STARTED = 3  # exit code of `serve`
 KEEP_ALIVE_S = 75  # longer than the proxies before it keep an idle connection
 
 
@@ -66,7 +68,7 @@ def serve(
         for name in unknown_variables():
             logging.getLogger("triggerwall").warning("%s is no setting: is it misspelt?", name)
         service = create_app(settings)
-    uvicorn.run(
+    http = uvicorn.Config(
         service,
         host=settings.host,
         port=settings.port,
@@ -75,6 +77,18 @@ def serve(
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
     )
+    server = uvicorn.Server(http)
+    server.run(sockets=_sockets(http, settings))
+    if not server.started:  # the reason is in the log
+        raise typer.Exit(NOT_STARTED)
+
+
+def _sockets(config: uvicorn.Config, settings: Settings) -> list[socket] | None:
+    """What to listen on; None leaves the one public port to the server."""
+    if settings.admin_port is None:
+        return None
+    admin = uvicorn.Config(config.app, host=settings.admin_host, port=settings.admin_port, log_config=None)
+    return [config.bind_socket(), admin.bind_socket()]
 
 
 @app.command()

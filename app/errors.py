@@ -4,6 +4,7 @@ Problem                the HTTP layer's own refusals
  ├─ Unauthorized         a key is missing or wrong
  ├─ Forbidden            the path answers nobody from there
  ├─ UnsupportedMediaType the body is of a kind the path does not take
+ ├─ NotFound             there is nothing of that name
  ├─ Conflict             the gateway is not in a state for that
  ├─ InvalidRequest       fields that make no sense together
  └─ Stuck                the device does not return from a call
@@ -27,6 +28,7 @@ from app.archive import ArchiveError
 from app.artefact import ArtefactError
 from app.batcher import Closed, DeadlineExceeded, Overloaded
 from app.calibrator import CalibrationBusy, CalibrationMismatch, UnusableImages
+from app.callers.quota import RateLimited
 from app.firewall import NotCalibrated
 from app.forms import FormError, NoRoom, TooManyParts
 from app.images import EmptyImage, ImageError, OversizedImage, UnreadableImage, UnsupportedImage
@@ -43,10 +45,12 @@ __all__ = [
     "Forbidden",
     "InvalidRequest",
     "Kind",
+    "NotFound",
     "Problem",
     "Stuck",
     "Unauthorized",
     "UnsupportedMediaType",
+    "hidden",
     "kind_of",
     "register",
     "unexpected",
@@ -75,6 +79,10 @@ class Forbidden(Problem):
 
 class UnsupportedMediaType(Problem):
     """Raised for a Content-Type that the path does not take."""
+
+
+class NotFound(Problem):
+    """Raised for a name that nothing has."""
 
 
 class Conflict(Problem):
@@ -110,6 +118,7 @@ KINDS: dict[type[Exception], Kind] = {
     RejectedRows: Kind(403, "rejected", "The firewall rejected images"),
     UnknownModel: Kind(404, "unknown-model", "There is no such model"),
     UnsupportedMediaType: Kind(415, "unsupported-media-type", "This Content-Type is not taken"),
+    NotFound: Kind(404, "not-found", "There is no such thing"),
     Conflict: Kind(409, "conflict", "The gateway's state does not allow it"),
     InvalidRequest: Kind(422, "invalid-request", "The request makes no sense"),
     Stuck: Kind(503, "device-stuck", "The device does not answer"),
@@ -132,6 +141,7 @@ KINDS: dict[type[Exception], Kind] = {
     UnknownCalibration: Kind(404, "unknown-calibration", "There is no such calibration"),
     UnknownDecision: Kind(404, "unknown-decision", "There is no such decision"),
     UnknownImage: Kind(404, "unknown-image", "There is no such image in quarantine"),
+    RateLimited: Kind(429, "rate-limited", "Too many images"),
     NotCalibrated: Kind(503, "not-calibrated", "Nothing to judge by yet"),
     Overloaded: Kind(503, "overloaded", "Too much is waiting"),
     DeadlineExceeded: Kind(504, "deadline-exceeded", "The answer would come too late"),
@@ -164,6 +174,12 @@ async def unexpected(scope: Scope, receive: Receive, send: Send) -> None:
     await _problem(request, UNEXPECTED, UNTOLD)(scope, receive, send)
 
 
+async def hidden(scope: Scope, receive: Receive, send: Send) -> None:
+    """The ASGI answer for a path that this port does not show: that of a path which is not there."""
+    request = Request(scope, receive)
+    await _framework(request, HTTPException(404))(scope, receive, send)
+
+
 def _known(request: Request, error: Exception) -> JSONResponse:
     kind = kind_of(error)
     extra = dict(getattr(error, "extra", {}))
@@ -179,7 +195,7 @@ def _gone(_: Request, __: Exception) -> Response:
 
 def _headers(error: Exception) -> dict[str, str]:
     if isinstance(error, Unauthorized):
-        return {"WWW-Authenticate": 'ApiKey realm="triggerwall admin"'}
+        return {"WWW-Authenticate": 'ApiKey realm="triggerwall"'}
     retry_after = getattr(error, "retry_after", None)
     return {} if retry_after is None else {"Retry-After": str(math.ceil(retry_after))}
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,10 @@ from torch import Tensor
 from app.assembly import example_batch
 from app.batcher import Batcher, BatchFigures
 from app.calibrator import CalibrationMismatch, Calibrator, UnusableImages
+from app.callers.identity import Caller, KeyRing
+from app.callers.near_duplicates import NearDuplicates, signatures
+from app.callers.quota import Quota
+from app.callers.told import coarse
 from app.decoding import DecodePool
 from app.firewall import Firewall, Inspection, NotCalibrated
 from app.images import Decoder, ImageError, Pixels
@@ -53,6 +57,16 @@ class Judgement:
     mode: Mode
     results: list[Inspection | ImageError]
 
+    def coarse(self) -> "Judgement":
+        """The same as those may know it who are told coarse scores."""
+        return replace(self, results=[_coarsely(each) for each in self.results])
+
+
+def _coarsely(outcome: Inspection | ImageError) -> Inspection | ImageError:
+    if isinstance(outcome, ImageError):
+        return outcome
+    return replace(outcome, detections=tuple(map(coarse, outcome.detections)))
+
 
 class Gateway:
     """One classifier behind its firewall, with what it needs to serve: threads, batches, store, metrics."""
@@ -63,6 +77,9 @@ class Gateway:
         self.info = firewall.classifier.info
         self.labels = Labels(self.info.labels, self.info.num_classes)
         self.metrics = Metrics()
+        self.keys = KeyRing(settings.admin_key, settings.caller_keys)
+        self.quota = Quota(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None
+        self.near_duplicates = NearDuplicates(settings.near_duplicate_run, settings.near_duplicate_distance)
         self.metrics.serving(self.info, firewall.mode)
         firewall.on_stage = self.metrics.stage
         self.database = _database(settings)
@@ -250,18 +267,39 @@ class Gateway:
 
     # --- the path of an image ---------------------------------------------------------------------
 
+    def tells_exactly(self, caller: Caller) -> bool:
+        """May `caller` know exact scores and p-values?"""
+        return caller.admin or self.settings.open_scores
+
+    def charge(self, caller: Caller, images: int = 1, *, more: bool = False) -> None:
+        """Take `images` from the caller's quota: one before a request is read, `more` once it is known how
+        many it holds. Raises `RateLimited`, but not for more."""
+        if self.quota is not None and not caller.unlimited:
+            (self.quota.charge_more if more else self.quota.charge)(caller.name, images)
+
+    def _look_for_runs(self, caller: Caller, images: Sequence[Pixels]) -> None:
+        if not self.settings.near_duplicate_run:
+            return
+        near, begins = self.near_duplicates.observe(caller.name, signatures(np.stack(images)))
+        self.metrics.near_duplicates(near, run=begins)
+        if begins:
+            log.warning(
+                "a run of near-duplicate images from %s: somebody may be searching for one that passes",
+                caller.name,
+            )
+
     async def classify(
         self,
         images: Sequence[bytes | Pixels | ImageError],
         *,
         full: bool,
-        client: str | None,
+        caller: Caller,
         deadline: float,
     ) -> Judgement:
         """Judge the `images` of one request, encoded or as the classifier's own pixels; what could not even
         be received stays an error.
 
-        Requests of one `client` queue up behind each other. Raises `NotCalibrated`, `CalibrationMismatch`,
+        Requests of one `caller` queue up behind each other. Raises `NotCalibrated`, `CalibrationMismatch`,
         `Overloaded`, `Closed`, and `DeadlineExceeded` at `deadline`, seconds of `time.monotonic`.
         """
         self.require_ready()
@@ -276,9 +314,10 @@ class Gateway:
             decoded = await self.decoders.decode(images, deadline)
             readable = [each for each in decoded if not isinstance(each, ImageError)]
             if readable:
+                self._look_for_runs(caller, readable)
                 request = _Request(torch.from_numpy(np.stack(readable)), full)
                 calibration, mode, inspections = await ticket.submit(
-                    request, len(readable) * rows, flow=client, deadline=deadline
+                    request, len(readable) * rows, flow=caller.name, deadline=deadline
                 )
                 self.watch.observe(calibration, inspections)
                 if self.learner is not None:

@@ -10,8 +10,9 @@ from app import errors
 from app.assembly import build_firewall
 from app.firewall import Firewall
 from app.gateway import Gateway
+from app.headers import AdminPort, SecurityHeaders
 from app.middleware import BodyLimit, RequestContext
-from app.routes import artefacts, calibrations, classify, learning, system, v2
+from app.routes import artefacts, calibrations, classify, docs, learning, system, v2
 from app.settings import Settings
 
 __all__ = ["create_app"]
@@ -48,9 +49,11 @@ def create_app(settings: Settings | None = None, firewall: Firewall | None = Non
         version=version("triggerwall"),
         openapi_tags=TAGS,
         lifespan=lifespan,
+        docs_url=None,  # ours need nobody's network: app.routes.docs
+        redoc_url=None,
     )
     app.state.gateway = gateway
-    for routes in (classify, v2, calibrations, artefacts, learning, system):
+    for routes in (classify, v2, calibrations, artefacts, learning, system, docs):
         app.include_router(routes.router)
     errors.register(app)
     limits = {
@@ -58,5 +61,8 @@ def create_app(settings: Settings | None = None, firewall: Firewall | None = Non
         "/calibrations/import": settings.max_artefact_bytes,
     }
     app.add_middleware(BodyLimit, default=settings.max_body_bytes, by_path=limits)
+    if settings.admin_port is not None:
+        app.add_middleware(AdminPort, port=settings.admin_port, hidden=errors.hidden)
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestContext, metrics=gateway.metrics, unexpected=errors.unexpected)
     return app

@@ -120,6 +120,16 @@ class Metrics:
             buckets=SECONDS,
             **ours,
         )
+        self._near_duplicates = Counter(
+            "near_duplicate_images_total",
+            "Images nearly the same as one that their caller sent before.",
+            **ours,
+        )
+        self._runs = Counter(
+            "near_duplicate_runs_total",
+            "Runs of near-duplicates from one caller: somebody may be probing.",
+            **ours,
+        )
         self._mode = Gauge("mode", "1 for the mode the gateway runs in, else 0.", ["mode"], **ours)
         self._model = Gauge(
             "model_info", "The classifier served.", ["name", "version", "digest", "backend"], **ours
@@ -184,6 +194,11 @@ class Metrics:
 
     def images(self, count: int) -> None:
         self._images.inc(count)
+
+    def near_duplicates(self, count: int, *, run: bool) -> None:
+        """`count` images of a request are near-duplicates; with `run` one of them begins a run."""
+        self._near_duplicates.inc(count)
+        self._runs.inc(run)
 
     def image_error(self, type: str) -> None:
         self._image_errors.labels(type).inc()

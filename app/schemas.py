@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.callers.identity import Caller
 from app.firewall import Inspection
 from app.gateway import Gateway
 from app.policy import Detection, Mode, Verdict
@@ -71,19 +72,25 @@ class PredictionBody(BaseModel):
 
 
 class DetectionBody(BaseModel):
-    """What one detector said."""
+    """What one detector said; coarsely to a caller who is not the admin, unless the gateway opens scores."""
 
     detector: str
-    score: float | None = Field(description="Higher is more suspicious. Null: not a number, never cleared.")
+    score: float | None = Field(
+        description="Higher is more suspicious. Null: not a number, never cleared. Coarse: 1 - `p_value`, or "
+        "1 where suspicious and 0 where not."
+    )
     threshold: float | None = Field(
-        description="Suspicious where score > threshold. Null: no score can be suspicious."
+        description="Suspicious where score > threshold. Null: no score can be suspicious. Coarse: null."
     )
     p_value: float | None = Field(
         description="Share of benign calibration scores at least as high; a bound where `exact` is false. "
-        "Null under the papers' fixed thresholds without a calibration."
+        "Null under the papers' fixed thresholds without a calibration. Coarse: 0 where suspicious, else "
+        "rounded up to 0.1, 0.5 or 1."
     )
     suspicious: bool
-    exact: bool = Field(description="False where the verdict was certain early: the score is then a bound.")
+    exact: bool = Field(
+        description="False where the verdict was certain early: the score is then a bound. Coarse: false."
+    )
 
     @classmethod
     def of(cls, found: Detection) -> "DetectionBody":
@@ -286,12 +293,14 @@ class DriftBody(BaseModel):
     alarms: int
     alarmed_by: str | None = Field(description="The test that raised the last alarm.")
     evidence: dict[str, float] = Field(
-        description="By test, on a logarithmic scale: 0 is none, 1 raises an alarm and starts again."
+        description="By test, on a logarithmic scale: 0 is none, 1 raises an alarm and starts again. Empty "
+        "for callers who are told coarse scores."
     )
     top_label: TopLabelBody | None = Field(description="The label with most of the recent rejections.")
 
     @classmethod
-    def of(cls, watch: DriftWatch) -> "DriftBody":
+    def of(cls, watch: DriftWatch, *, exact: bool) -> "DriftBody":
+        """Evidence only where the caller may know it `exact`: between two requests it tells a p-value."""
         monitor = watch.monitor
         if monitor is None:
             return cls(state=watch.state, images=0, alarms=0, alarmed_by=None, evidence={}, top_label=None)
@@ -301,7 +310,7 @@ class DriftBody(BaseModel):
             images=monitor.images,
             alarms=monitor.alarms,
             alarmed_by=monitor.alarmed_by,
-            evidence=monitor.statistics(),
+            evidence=monitor.statistics() if exact else {},
             top_label=TopLabelBody.model_validate(top, from_attributes=True) if top else None,
         )
 
@@ -384,10 +393,16 @@ class InfoBody(BaseModel):
     calibrating: ProgressBody | None = Field(description="The calibration under way, if there is one.")
     ready: bool
     reason: str | None = Field(description="Why not ready, or why the stored calibration is not enforced.")
+    scores: Literal["exact", "coarse"] = Field(description="What this caller is told of scores and p-values.")
+    key_needed: bool = Field(description="True where POST /classify takes callers with a key only.")
+    rate_limit: float | None = Field(
+        description="Images a second that one caller may send; null: any number."
+    )
     limits: dict[str, int | list[str]]
 
     @classmethod
-    def of(cls, gateway: Gateway) -> "InfoBody":
+    def of(cls, gateway: Gateway, caller: Caller) -> "InfoBody":
+        exact = gateway.tells_exactly(caller)
         firewall, settings, info = gateway.firewall, gateway.settings, gateway.info
         watches = {w.detector: w.scorer for w in firewall.guard.watches} if firewall.guard else {}
         active, not_ready = gateway.calibrator.active, gateway.not_ready()
@@ -414,11 +429,14 @@ class InfoBody(BaseModel):
             images_needed=gateway.images_needed(settings.alpha),
             detectors=[DetectorInfo.of(each, watches.get(each.name)) for each in firewall.detectors],
             calibration=CalibrationBody.of(active, active.id) if active else None,
-            drift=DriftBody.of(gateway.watch),
+            drift=DriftBody.of(gateway.watch, exact=exact),
             learning=LearningBody.of(gateway),
             calibrating=ProgressBody.model_validate(asdict(progress)) if progress else None,
             ready=not_ready is None,
             reason=not_ready or gateway.calibrator.mismatch,
+            scores="exact" if exact else "coarse",
+            key_needed=gateway.keys.has_callers,
+            rate_limit=settings.rate_limit,
             limits={
                 "max_images": settings.max_images,
                 "max_body_bytes": settings.max_body_bytes,

@@ -41,6 +41,21 @@ def _split(value: Any) -> Any:
 
 
 CommaSeparated = BeforeValidator(_split)
+
+
+def _named(value: Any) -> Any:
+    """`shop:key1,app:key2` as well as a mapping."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.strip().partition(":") for part in value.split(",") if part.strip()]
+    if any(not (name.strip() and key.strip()) for name, _, key in pairs):
+        raise ValueError("caller_keys are name:key, separated by commas")
+    if len({name.strip() for name, _, _ in pairs}) < len(pairs):
+        raise ValueError("caller_keys names one twice")
+    return {name.strip(): key.strip() for name, _, key in pairs}
+
+
+Named = BeforeValidator(_named)
 EmptyIsNone = BeforeValidator(lambda value: value or None)  # `ADMIN_KEY=` is no key, not a key of no letters
 
 
@@ -55,6 +70,14 @@ class Settings(BaseSettings):
     bundle: Path = Field(default=Path("models/demo"), description="Directory of the model bundle.")
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to bind.")
     port: int = Field(default=8000, ge=0, le=65535, description="TCP port to bind; 0 picks a free one.")
+    admin_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="TCP port of its own for everything but POST /classify, inference, /info and health; "
+        "`port` answers 404 to the rest. None: one port for all.",
+    )
+    admin_host: str = Field(default="127.0.0.1", min_length=1, description="Address to bind `admin_port` on.")
     device: str = Field(
         default="auto", description="`auto` (CUDA where there is one), or a torch device: cpu, cuda:1."
     )
@@ -173,7 +196,40 @@ class Settings(BaseSettings):
         default=None,
         description="Key for the admin paths (X-API-Key). Without it they answer on a loopback bind only.",
     )
-    open_scores: bool = Field(default=False, description="Let anybody ask for exact scores (`?full=true`).")
+    caller_keys: Annotated[dict[str, SecretStr], NoDecode, Named] = Field(
+        default={},
+        description="Keys of callers, as name:key,name:key. With any, POST /classify takes these and "
+        "the admin key, and no other caller.",
+    )
+    open_scores: bool = Field(
+        default=False,
+        description="Tell anybody exact scores and p-values, and take `?full=true` from anybody; else they "
+        "need the admin key, and others are told coarse ones.",
+    )
+    rate_limit: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e6,
+        description="Images a second that one caller may send (by key, else by address), admin key excepted. "
+        "None: any number.",
+    )
+    rate_burst: int = Field(
+        default=256, ge=1, le=1_000_000, description="Images that a caller may send at once after a pause."
+    )
+    near_duplicate_run: int = Field(
+        default=32,
+        ge=0,
+        le=63,
+        description="Near-duplicates among one caller's last 64 images that are told as a run, in log and "
+        "metrics; 0 looks for none.",
+    )
+    near_duplicate_distance: float = Field(
+        default=0.02,
+        gt=0,
+        le=1,
+        description="Images are near-duplicates up to this mean difference in brightness (0 to 1) "
+        "over an 8×8 grid.",
+    )
 
     # --- limits -----------------------------------------------------------------------------------
     max_body_bytes: int = Field(default=32 * MEBIBYTE, ge=1024, description="Largest request body in bytes.")
@@ -248,17 +304,24 @@ class Settings(BaseSettings):
             raise ValueError("spc_scales must be finite numbers greater than 0")
         if len(set(self.detectors)) < len(self.detectors):
             raise ValueError("detectors names one twice")
+        if self.admin_port == self.port:
+            raise ValueError("admin_port must be another than port")
+        secrets = [*self.caller_keys.values(), *([self.admin_key] if self.admin_key else [])]
+        keys = [secret.get_secret_value() for secret in secrets]
+        if len(set(keys)) < len(keys) or not all(keys):
+            raise ValueError("every caller needs a key of their own, and none may be the admin key")
         if self.queue_rows < self.batch_rows:
             raise ValueError("queue_rows must be at least batch_rows")
         return self
 
     @property
-    def on_loopback(self) -> bool:
-        """True where `host` can be reached from this machine alone."""
+    def admin_on_loopback(self) -> bool:
+        """True where the admin paths can be reached from this machine alone."""
+        host = self.host if self.admin_port is None else self.admin_host
         try:
-            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+            return ipaddress.ip_address(host.strip("[]")).is_loopback
         except ValueError:
-            return self.host.lower() == "localhost"
+            return host.lower() == "localhost"
 
     @classmethod
     def settings_customise_sources(

@@ -10,6 +10,7 @@ from app.artefact import ArtefactError, read_artefact, write_artefact
 from app.calibrator import CalibrationClash, CalibrationMismatch
 from app.comparison import compare
 from app.errors import Conflict, UnsupportedMediaType
+from app.headers import NO_FRAMES
 from app.report_page import SECURITY_POLICY, report_page
 from app.routes.calibrations import Id, active_id
 from app.routes.classify import media_type
@@ -34,7 +35,7 @@ async def page(id: Id, gateway: GatewayOf) -> Response:
     record = await asyncio.to_thread(gateway.store.get, id)
     body = CalibrationReport.of(record, active_id(gateway)).model_dump(mode="json")
     content = await asyncio.to_thread(report_page, body)
-    headers = {"Content-Security-Policy": SECURITY_POLICY, "X-Content-Type-Options": "nosniff"}
+    headers = {"Content-Security-Policy": f"{SECURITY_POLICY}; {NO_FRAMES}"}  # <meta> may not say the latter
     return Response(content, media_type="text/html", headers=headers)
 
 

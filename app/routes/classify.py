@@ -11,7 +11,7 @@ from app.firewall import Inspection
 from app.forms import Form, Part, read_form
 from app.gateway import Gateway
 from app.images import ImageError, UnsupportedImage
-from app.routes.dependencies import GatewayOf, Key, problems, require_admin
+from app.routes.dependencies import GatewayOf, Sender, problems, require_admin
 from app.schemas import ClassifyBody, ImageProblem, ModelBody, ResultBody
 
 router = APIRouter(tags=["classify"])
@@ -34,13 +34,13 @@ OPAQUE = "application/octet-stream"  # what clients send for a file whose kind t
     "/classify",
     summary="Judge images, and classify those that pass",
     response_model_exclude_unset=True,  # `error` is there only where something is wrong
-    responses=problems(400, 401, 403, 413, 415, 422, 500, 503, 504, 507),
+    responses=problems(400, 401, 403, 413, 415, 422, 429, 500, 503, 504, 507),
     openapi_extra={"requestBody": {"required": True, "content": BODIES}},
 )
 async def classify(
     request: Request,
     gateway: GatewayOf,
-    key: Key,
+    caller: Sender,
     full: Annotated[bool, Query(description="Exact scores everywhere (admin, unless opened).")] = False,
     timeout_ms: Annotated[
         int | None,
@@ -54,12 +54,14 @@ async def classify(
     """Send one image as the body, or several as multipart parts named `images`.
 
     An image that cannot be read is a problem when it is the body; within a form it gets an `error` in
-    its own result, and the other images are answered.
+    its own result, and the other images are answered. Scores and p-values are exact for the admin (for
+    everybody where the gateway opens them), and coarse for others.
     """
     most = gateway.settings.request_timeout_ms
     deadline = time.monotonic() + min(timeout_ms or most, most) / 1000
     if full and not gateway.settings.open_scores:
-        require_admin(request, gateway, key)
+        require_admin(gateway, caller)
+    gateway.charge(caller)  # before anything is read
     kind = media_type(request)
     if kind == "multipart/form-data":
         images = await _from_form(request, gateway)
@@ -67,11 +69,13 @@ async def classify(
         images = [await request.body()]
     else:
         raise UnsupportedMediaType("send an image (image/png, image/jpeg, ...) or multipart/form-data")
-    client = request.client.host if request.client else None
-    judgement = await gateway.classify(images, full=full, client=client, deadline=deadline)
+    gateway.charge(caller, len(images) - 1, more=True)
+    judgement = await gateway.classify(images, full=full, caller=caller, deadline=deadline)
     if kind != "multipart/form-data" and isinstance(judgement.results[0], ImageError):
         gateway.metrics.image_error(kind_of(judgement.results[0]).slug)
         raise judgement.results[0]
+    if not gateway.tells_exactly(caller):
+        judgement = judgement.coarse()
     return ClassifyBody(
         request_id=request.state.request_id,
         model=ModelBody(name=gateway.info.name, version=gateway.info.version),

@@ -1,6 +1,5 @@
-"""What routes share: the gateway, the admin's key, and the problems they document."""
+"""What routes share: the gateway, who asks, and the problems they document."""
 
-import hmac
 import ipaddress
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -8,15 +7,14 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader
 
+from app.callers.identity import Caller, network_of
 from app.errors import CONTENT_TYPE, Forbidden, Unauthorized
 from app.gateway import Gateway
 from app.schemas import ProblemBody
 
-__all__ = ["Admin", "GatewayOf", "Key", "problems", "require_admin"]
+__all__ = ["Admin", "CallerOf", "GatewayOf", "Key", "Sender", "problems", "require_admin"]
 
-key_header = APIKeyHeader(
-    name="X-API-Key", auto_error=False, description="The admin key of the gateway's settings."
-)
+key_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The admin's key, or a caller's.")
 Key = Annotated[str | None, Security(key_header)]
 
 
@@ -28,24 +26,51 @@ def gateway_of(request: Request) -> Gateway:
 GatewayOf = Annotated[Gateway, Depends(gateway_of)]
 
 
-def require_admin(request: Request, gateway: GatewayOf, key: Key) -> None:
+def caller_of(request: Request, gateway: GatewayOf, key: Key) -> Caller:
+    """Who asks. Raises nothing: whoever shows no known key is known by their address."""
+    known = gateway.keys.owner(key)
+    if known is not None:
+        return known
+    name = network_of(request.client.host if request.client else None)
+    trusted = not gateway.keys.has_admin and gateway.settings.admin_on_loopback
+    return Caller(name, admin=trusted and _from_this_machine(request) and _at_admin_port(request, gateway))
+
+
+CallerOf = Annotated[Caller, Depends(caller_of)]
+
+
+def require_caller(gateway: GatewayOf, key: Key, caller: CallerOf) -> Caller:
+    """Let those pass who may send images. Raises `Unauthorized`."""
+    if gateway.keys.has_callers and gateway.keys.owner(key) is None:
+        raise Unauthorized("send a key of this gateway as X-API-Key")
+    return caller
+
+
+Sender = Annotated[Caller, Depends(require_caller)]
+
+
+def require_admin(gateway: GatewayOf, caller: CallerOf) -> None:
     """Let the admin pass. Raises `Unauthorized` or `Forbidden`."""
-    expected = gateway.settings.admin_key
-    if expected is not None:
-        if not hmac.compare_digest((key or "").encode(), expected.get_secret_value().encode()):
-            raise Unauthorized("send the gateway's admin key as X-API-Key")
-    elif not gateway.settings.on_loopback:
+    if caller.admin:
+        return
+    if gateway.keys.has_admin:
+        raise Unauthorized("send the gateway's admin key as X-API-Key")
+    if not gateway.settings.admin_on_loopback:
         raise Forbidden(
             "no admin key is configured, so admin paths answer on a loopback bind only: set "
             "TRIGGERWALL_ADMIN_KEY and send it as X-API-Key"
         )
-    elif not _from_this_machine(request):
-        raise Forbidden(
-            "without an admin key, admin paths answer neither other hosts' names nor other sites' pages"
-        )
+    raise Forbidden(
+        "without an admin key, admin paths answer neither other hosts' names nor other sites' pages"
+    )
 
 
 Admin = Depends(require_admin)
+
+
+def _at_admin_port(request: Request, gateway: Gateway) -> bool:
+    port = gateway.settings.admin_port
+    return port is None or (request.scope.get("server") or ("", None))[1] == port
 
 
 def _from_this_machine(request: Request) -> bool:

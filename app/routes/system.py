@@ -3,15 +3,15 @@
 from fastapi import APIRouter, Request, Response
 
 from app.errors import Stuck
-from app.routes.dependencies import GatewayOf, problems
+from app.routes.dependencies import CallerOf, GatewayOf, problems
 from app.schemas import InfoBody, StatusBody
 
 router = APIRouter(tags=["system"])
 
 
 @router.get("/info", summary="The model, its detectors, the mode and the active calibration")
-async def info(gateway: GatewayOf) -> InfoBody:
-    return InfoBody.of(gateway)
+async def info(gateway: GatewayOf, caller: CallerOf) -> InfoBody:
+    return InfoBody.of(gateway, caller)
 
 
 @router.get("/livez", summary="Is the process alive?", responses=problems(503))

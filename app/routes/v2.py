@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Request, Response
 from app.errors import Stuck, UnsupportedMediaType, kind_of
 from app.gateway import Gateway
 from app.images import ImageError
-from app.routes.dependencies import GatewayOf, problems
+from app.routes.dependencies import GatewayOf, Sender, problems
 from app.v2.errors import UnknownModel
 from app.v2.metadata import LiveBody, ModelMetadata, ModelReadyBody, ReadyBody, ServerMetadata
 from app.v2.outputs import answered, offered, output_tensors
@@ -63,7 +63,7 @@ async def model_ready(gateway: GatewayOf, name: str, version: str | None = None)
 INFER: dict[str, Any] = {
     "summary": "Judge a batch of images, and classify them",
     "response_class": Response,
-    "responses": {200: {"content": BODY}, **problems(400, 403, 404, 413, 415, 500, 502, 503, 504)},
+    "responses": {200: {"content": BODY}, **problems(400, 401, 403, 404, 413, 415, 429, 500, 502, 503, 504)},
     "openapi_extra": {"requestBody": {"required": True, "content": BODY}},
 }
 
@@ -73,6 +73,7 @@ INFER: dict[str, Any] = {
 async def infer(
     request: Request,
     gateway: GatewayOf,
+    caller: Sender,
     name: str,
     version: str | None = None,
     header_length: Annotated[str | None, Header(alias=HEADER_LENGTH)] = None,
@@ -88,6 +89,7 @@ async def infer(
     _require_model(gateway, name, version)
     if request.headers.get("content-encoding", "identity") != "identity":
         raise UnsupportedMediaType("send the body as it is: no Content-Encoding is taken")
+    gateway.charge(caller)  # before anything is read
     body = await request.body()
     wanted = await gateway.decoders.run(
         read_request,
@@ -97,8 +99,10 @@ async def infer(
         offered(gateway.info),
         gateway.settings.max_images,
     )
-    client = request.client.host if request.client else None
-    judgement = await gateway.classify(wanted.images, full=False, client=client, deadline=deadline)
+    gateway.charge(caller, len(wanted.images) - 1, more=True)
+    judgement = await gateway.classify(wanted.images, full=False, caller=caller, deadline=deadline)
+    if not gateway.tells_exactly(caller):
+        judgement = judgement.coarse()
     for outcome in judgement.results:
         if isinstance(outcome, ImageError):
             gateway.metrics.image_error(kind_of(outcome).slug)

@@ -18,7 +18,7 @@ def test_defaults_are_consistent() -> None:
         ("profile", "psc", "spc"),
     )
     assert settings.spc_scales == (3, 5, 7, 9, 11)
-    assert settings.on_loopback
+    assert settings.admin_on_loopback
 
 
 def test_flags_win_over_environment_over_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ def test_a_misspelt_setting_in_the_file_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_what_counts_as_loopback(host: str, loopback: bool) -> None:
-    assert Settings(host=host).on_loopback is loopback
+    assert Settings(host=host).admin_on_loopback is loopback
 
 
 def test_every_setting_is_described() -> None:
@@ -115,3 +115,33 @@ def test_an_empty_admin_key_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """`TRIGGERWALL_ADMIN_KEY=` must not let in everybody who sends no key."""
     monkeypatch.setenv("TRIGGERWALL_ADMIN_KEY", "")
     assert Settings().admin_key is None
+
+
+def test_caller_keys_in_environment_and_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TRIGGERWALL_CALLER_KEYS", "shop:a:b, app:c")
+    settings = Settings()
+    assert settings.caller_keys == {"shop": SecretStr("a:b"), "app": SecretStr("c")}
+    assert "a:b" not in repr(settings)
+    monkeypatch.delenv("TRIGGERWALL_CALLER_KEYS")
+    file = tmp_path / "x.yaml"
+    file.write_text("caller_keys: {shop: a}\n")
+    assert Settings(config=file).caller_keys == {"shop": SecretStr("a")}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"caller_keys": "shop"},
+        {"caller_keys": "shop:"},
+        {"caller_keys": ":key"},
+        {"caller_keys": "a:x,a:y"},
+        {"caller_keys": "a:x,b:x"},
+        {"caller_keys": "a:x", "admin_key": "x"},
+        {"caller_keys": {"a": ""}},
+        {"admin_port": 8000},
+        {"rate_limit": 0},
+    ],
+)
+def test_keys_and_ports_are_told_apart(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Settings(**wrong)

@@ -3,11 +3,14 @@
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from app.settings import Settings
 
@@ -90,3 +93,33 @@ def test_the_image_gets_every_package_and_nothing_that_is_not_named() -> None:
     tops = {name.split(".")[0] for name in re.findall(r'"([^"]+)"', packages[1])}
     assert rules[0] == "*"
     assert tops <= {rule[1:] for rule in rules if rule.startswith("!")}
+
+
+def test_the_image_is_built_from_locked_dependencies() -> None:
+    """Every dependency of the service is pinned; all but PyTorch, whose index decides the build, by hash."""
+    dockerfile = DOCKERFILE.read_text(encoding="utf-8")
+    assert "--require-hashes -r requirements.lock" in dockerfile
+    assert "-r requirements-torch.lock" in dockerfile
+    locked = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    pinned = re.findall(r"^([A-Za-z0-9._-]+)==\S+.*\\\n    --hash=sha256:[0-9a-f]{64}", locked, re.MULTILINE)
+    assert len(pinned) == len(re.findall(r"^[A-Za-z]", locked, re.MULTILINE))
+    torch = re.findall(r"^(\S+)==[\d.]+$", (ROOT / "requirements-torch.lock").read_text(), re.MULTILINE)
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    for wanted in map(Requirement, pyproject["project"]["dependencies"]):
+        known = {canonicalize_name(name) for name in [*pinned, *torch]}
+        assert canonicalize_name(wanted.name) in known, f"{wanted} is not locked: make lock"
+
+
+def test_the_lock_keeps_the_bounds() -> None:
+    text = "".join((ROOT / name).read_text() for name in ("requirements.lock", "requirements-torch.lock"))
+    versions = {
+        canonicalize_name(name): v for name, v in re.findall(r"^(\S+)==([^\s;]+)", text, re.MULTILINE)
+    }
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    for wanted in map(Requirement, pyproject["project"]["dependencies"]):
+        assert versions[canonicalize_name(wanted.name)] in wanted.specifier, wanted
+
+
+def test_no_host_is_named_in_the_locks() -> None:
+    for name in ("requirements.lock", "requirements-torch.lock"):
+        assert "://" not in (ROOT / name).read_text(encoding="utf-8")
