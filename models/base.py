@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import InputError
+from models.layers import Layers
 
 __all__ = ["AccessName", "Classifier", "ClassifierInfo", "check_images"]
 
@@ -28,6 +29,7 @@ class ClassifierInfo:
     channels: int
     size: tuple[int, int]  # height, width
     interpolation: Literal["nearest", "bilinear", "bicubic"]
+    layers: Layers | None = None  # of a graph: its BatchNorms, also those folded into convolutions
 
     def name_of(self, label: int) -> str | None:
         """The name of class `label`, or None where the bundle names no classes."""

@@ -6,9 +6,20 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from models.errors import BundleError
+from models.errors import BundleError, WeightsError
+from models.layers import Folded
 
-__all__ = ["BundleSpec", "FileSpec", "InputSpec", "TorchSpec", "read_spec", "weights_path", "write_spec"]
+__all__ = [
+    "BundleSpec",
+    "ExportedSpec",
+    "FileSpec",
+    "InputSpec",
+    "TorchSpec",
+    "read_artefact",
+    "read_spec",
+    "weights_path",
+    "write_spec",
+]
 
 SPEC_FILE = "model.yaml"
 Side = Annotated[int, Field(ge=1, le=4096)]
@@ -88,7 +99,14 @@ class TorchSpec(FileSpec):
     architecture_args: dict[str, Any] = Field(default_factory=dict)
 
 
-SPECS: dict[str, type[BundleSpec]] = {"torch": TorchSpec}
+class ExportedSpec(FileSpec):
+    """A program that `torch.export.save` wrote: `weights` is the `.pt2` file."""
+
+    backend: Literal["exported"] = "exported"
+    folded: Folded = "marked"
+
+
+SPECS: dict[str, type[BundleSpec]] = {"torch": TorchSpec, "exported": ExportedSpec}
 """What `model.yaml` holds, by its `backend`."""
 
 
@@ -128,6 +146,15 @@ def weights_path(spec: FileSpec, directory: Path) -> Path:
     if not path.is_relative_to(directory.resolve()):
         raise BundleError(f"weights: {spec.weights!r} lies outside the bundle {directory}")
     return path
+
+
+def read_artefact(spec: FileSpec, directory: Path) -> bytes:
+    """The bytes of the file that `spec` names. Raises `BundleError`."""
+    path = weights_path(spec, directory)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def write_spec(spec: BundleSpec, directory: Path) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from models.bundle import BundleSpec, FileSpec, InputSpec
 from models.errors import ArchitectureError, WeightsError
 
-__all__ = ["LogProbabilities", "Normalise", "count_classes", "pixel_network", "preparation"]
+__all__ = ["LogProbabilities", "Normalise", "count_classes", "pixel_network", "preparation", "shape_seen"]
 
 SMALLEST = torch.finfo(torch.float32).tiny
 ROUNDING = 1e-3  # of a sum of probabilities, in half precision
@@ -73,6 +73,12 @@ def preparation(spec: InputSpec) -> list[nn.Module]:
     if spec.layout == "nhwc":
         steps.append(ChannelsLast())
     return steps
+
+
+def shape_seen(spec: InputSpec) -> tuple[int, int, int]:
+    """The shape of one image as the network sees it."""
+    height, width = spec.size
+    return (spec.channels, height, width) if spec.layout == "nchw" else (height, width, spec.channels)
 
 
 def pixel_network(network: nn.Module, spec: BundleSpec) -> nn.Module:

@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 
 from models.base import Classifier
-from models.bundle import BundleSpec, TorchSpec, read_spec
+from models.bundle import BundleSpec, ExportedSpec, TorchSpec, read_spec
 from models.errors import BundleError
+from models.exported.classifier import load_exported
 from models.torch_module import TorchClassifier, load_torch
 
 __all__ = ["load_bundle", "load_network", "open_spec"]
@@ -24,6 +25,8 @@ def open_spec(spec: BundleSpec, directory: Path, device: torch.device | str = "c
     """The classifier of `spec`, whose files lie in `directory`. Raises `BundleError`."""
     if isinstance(spec, TorchSpec):
         return load_torch(spec, directory, device)
+    if isinstance(spec, ExportedSpec):
+        return load_exported(spec, directory, device)
     raise BundleError(f"backend: {spec.backend} is not known here")
 
 

@@ -10,6 +10,7 @@ from models.base import ClassifierInfo, check_images
 from models.bundle import BundleSpec, TorchSpec, weights_path
 from models.contract import count_classes, pixel_network
 from models.errors import ArchitectureError
+from models.layers import Layers
 from models.weights import StateDict, digest_of, read_weights
 
 __all__ = ["TorchClassifier", "info_of", "load_torch"]
@@ -55,7 +56,9 @@ def load_torch(spec: TorchSpec, directory: Path, device: torch.device | str = "c
     return TorchClassifier(served, info, torch.device(device))
 
 
-def info_of(spec: BundleSpec, digest: str, architecture: str, classes: int) -> ClassifierInfo:
+def info_of(
+    spec: BundleSpec, digest: str, architecture: str, classes: int, layers: Layers | None = None
+) -> ClassifierInfo:
     """The facts of a classifier whose weights are within reach."""
     return ClassifierInfo(
         name=spec.name,
@@ -69,6 +72,7 @@ def info_of(spec: BundleSpec, digest: str, architecture: str, classes: int) -> C
         channels=spec.input.channels,
         size=spec.input.size,
         interpolation=spec.input.interpolation,
+        layers=layers,
     )
 
 

@@ -7,6 +7,7 @@ A whole pickled model is a program that runs when it is opened, so it is refused
 import hashlib
 import json
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from models.errors import WeightsError
 
-__all__ = ["StateDict", "digest_of", "read_weights", "write_weights"]
+__all__ = ["StateDict", "digest_of", "digest_of_files", "read_weights", "write_weights"]
 
 StateDict = dict[str, Tensor]
 
@@ -98,4 +99,13 @@ def digest_of(state: StateDict, facts: dict[str, Any]) -> str:
         value = state[name].detach().cpu().contiguous()
         digest.update(f"\0{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def digest_of_files(files: Mapping[str, bytes], facts: dict[str, Any]) -> str:
+    """sha256 over the named contents of `files` and `facts`, which must be JSON; hexadecimal."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode())
+    for name in sorted(files):
+        digest.update(f"\0{name}\0{len(files[name])}\0".encode())
+        digest.update(files[name])
     return digest.hexdigest()
