@@ -5,28 +5,43 @@ from pathlib import Path
 import torch
 
 from models.base import Classifier
-from models.bundle import BundleSpec, ExportedSpec, TorchSpec, read_spec
+from models.bundle import SPECS, BundleSpec, ExportedSpec, TorchSpec, read_spec
 from models.errors import BundleError
 from models.exported.classifier import load_exported
+from models.remote import Connection, load_remote
+from models.remote.spec import RemoteSpec
 from models.torch_module import TorchClassifier, load_torch
 
 __all__ = ["load_bundle", "load_network", "open_spec"]
 
 
-def load_bundle(directory: Path, device: torch.device | str = "cpu") -> Classifier:
-    """Load the bundle in `directory`; what of it runs here runs on `device`.
+SPECS["remote"] = RemoteSpec
+
+
+def load_bundle(
+    directory: Path, device: torch.device | str = "cpu", connection: Connection | None = None
+) -> Classifier:
+    """Load the bundle in `directory`; what of it runs here runs on `device`, and what runs elsewhere is
+    reached by `connection`.
 
     Raises a `BundleError` that names the file or field at fault.
     """
-    return open_spec(read_spec(directory), directory, device)
+    return open_spec(read_spec(directory), directory, device, connection)
 
 
-def open_spec(spec: BundleSpec, directory: Path, device: torch.device | str = "cpu") -> Classifier:
+def open_spec(
+    spec: BundleSpec,
+    directory: Path,
+    device: torch.device | str = "cpu",
+    connection: Connection | None = None,
+) -> Classifier:
     """The classifier of `spec`, whose files lie in `directory`. Raises `BundleError`."""
     if isinstance(spec, TorchSpec):
         return load_torch(spec, directory, device)
     if isinstance(spec, ExportedSpec):
         return load_exported(spec, directory, device)
+    if isinstance(spec, RemoteSpec):
+        return load_remote(spec, connection or Connection())
     raise BundleError(f"backend: {spec.backend} is not known here")
 
 
