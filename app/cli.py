@@ -23,7 +23,8 @@ from app.learn_commands import commands as learn_commands
 from app.main import create_app
 from app.power import power_table, probe_bundle
 from app.settings import Settings, unknown_variables
-from app.tables import facts_table, results_table
+from app.settings_reference import markdown, settings_facts
+from app.tables import facts_table, results_table, settings_table
 from app.terminal import DEFAULT_URL, NEWS, AsJson, Key, Url, console, errors, told_plainly
 from bench.cli import app as bench_app
 from lab.cli import app as lab_app
@@ -49,6 +50,17 @@ def main() -> None:
 def given(**flags: Any) -> dict[str, Any]:
     """The flags that were really given; the rest come from the environment, the file or the defaults."""
     return {name: value for name, value in flags.items() if value is not None}
+
+
+@app.command("settings")
+def settings_(
+    markdown_page: Annotated[bool, typer.Option("--markdown", help="As the page docs/settings.md.")] = False,
+) -> None:
+    """List every setting: its environment variable, what it takes, its default."""
+    if markdown_page:
+        print(markdown(), end="")
+        return
+    console.print(settings_table(settings_facts()))
 
 
 @app.command()

@@ -7,6 +7,8 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from app.settings_reference import SettingFacts
+
 __all__ = [
     "calibration_table",
     "calibrations_table",
@@ -14,6 +16,7 @@ __all__ = [
     "comparison_table",
     "facts_table",
     "results_table",
+    "settings_table",
 ]
 
 POWER = {"has power": "green", "weak": "yellow", "none": "red"}
@@ -142,6 +145,17 @@ def comparison_table(found: Mapping[str, Any]) -> Table:
             if sides != [None, None]:
                 words = name.replace("_", " ").replace("fpr", "FPR")
                 table.add_row(f"{each['detector']}: {words}", *(escape(_number(v, shape)) for v in sides))
+    return table
+
+
+def settings_table(facts: Sequence[SettingFacts]) -> Table:
+    """One line per setting."""
+    table = Table("setting", "takes", "default", "", box=SIMPLE_HEAD, pad_edge=False)
+    for each in facts:
+        table.add_row(
+            each.variable,
+            *(escape(text.replace("`", "")) for text in (each.takes, each.default, each.description)),
+        )
     return table
 
 
