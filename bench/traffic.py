@@ -11,7 +11,7 @@ from bench.recipes import Recipe
 from lab.attacks import Attack
 from lab.data import ImageSet, LabError, open_images
 from lab.record import load_attack, read_settings
-from models.bundle import read_spec
+from models.bundle import TorchSpec, read_spec
 
 __all__ = ["DEMO_BUNDLE", "DEMO_DATA", "KINDS", "bundle_recipe", "open_traffic"]
 
@@ -23,8 +23,10 @@ SEED = 2024
 
 
 def bundle_recipe(bundle: Path) -> Recipe:
-    """Raises a `models` error for a bundle that cannot be read."""
+    """Raises a `models` error for a bundle that cannot be read, `LabError` for one of another backend."""
     spec = read_spec(bundle)
+    if not isinstance(spec, TorchSpec):
+        raise LabError(f"{bundle}: the contenders are built from a torch network; this backend is {spec.backend}")
     return Recipe(spec.name, spec.architecture, spec.input.size, spec.input.channels, str(bundle.resolve()))
 
 
