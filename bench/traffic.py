@@ -26,7 +26,7 @@ def bundle_recipe(bundle: Path) -> Recipe:
     """Raises a `models` error for a bundle that cannot be read, `LabError` for one of another backend."""
     spec = read_spec(bundle)
     if not isinstance(spec, TorchSpec):
-        raise LabError(f"{bundle}: the contenders are built from a torch network; this backend is {spec.backend}")
+        raise LabError(f"{bundle}: contenders are built of torch networks, not of {spec.backend}")
     return Recipe(spec.name, spec.architecture, spec.input.size, spec.input.channels, str(bundle.resolve()))
 
 
