@@ -265,6 +265,7 @@ class Calibrator:
             told = isinstance(error, CalibrationMismatch | DetectorError)
             self.mismatch = str(error) if told else f"calibration {id} cannot be used: {error!r}"
             self.firewall.enforce(None)
+            self.metrics.mismatched()
             log.error("%s", self.mismatch)
         else:
             self._enforce(record, guard)
@@ -291,7 +292,7 @@ class Calibrator:
     def _enforce(self, record: Record, guard: Guard) -> None:
         self.firewall.enforce(guard)
         self.active, self.mismatch = record, None
-        self.metrics.calibrated(record.id, record.created_at.timestamp())
+        self.metrics.calibrated(record.id, record.created_at.timestamp(), record.alpha)
         log.info("calibration %s is enforced", record.id)
 
     async def _measure(self, images: Iterable[BenignImage]) -> tuple[BenignSample, list[str], list[Skipped]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ from app.callers.identity import Caller, KeyRing
 from app.callers.near_duplicates import NearDuplicates, signatures
 from app.callers.quota import Quota
 from app.callers.told import coarse
+from app.context import request_id
 from app.decoding import DecodePool
 from app.firewall import Firewall, Inspection, NotCalibrated
 from app.images import Decoder, ImageError, Pixels
@@ -23,6 +25,8 @@ from app.labels import Labels
 from app.learner import Learner
 from app.metrics import Metrics
 from app.policy import Mode
+from app.recording import Recording
+from app.recording.recorder import JudgedRequest
 from app.settings import Settings
 from app.storage.calibrations import CalibrationStore, Record
 from app.storage.database import Database
@@ -86,9 +90,11 @@ class Gateway:
         self.store = CalibrationStore(self.database)
         self.decisions = DecisionStore(self.database)
         self.quarantine = QuarantineStore(self.database)
+        self.recording = Recording(settings, self.decisions, self.quarantine, self.metrics)
         self.worker = Worker()
+        self.decoder = self._decoder()
         self.decoders = DecodePool(
-            self._decoder(), settings.decode_threads, lambda seconds: self.metrics.stage("decode", seconds)
+            self.decoder, settings.decode_threads, lambda seconds: self.metrics.stage("decode", seconds)
         )
         self.calibrator = Calibrator(
             firewall,
@@ -108,6 +114,8 @@ class Gateway:
             max_waiting=settings.queue_rows,
             observe=self._observe,
         )
+        self.metrics.queue_capacity.set(settings.queue_rows)
+        self.metrics.queue_rows.set_function(lambda: self.batcher.waiting)
 
     def _decoder(self) -> Decoder:
         return Decoder(
@@ -174,6 +182,7 @@ class Gateway:
         self.batcher.start()
         if self.learner is not None:
             self.learner.start()
+        self.recording.start()
         reason = self.not_ready()
         log.log(
             logging.WARNING if reason else logging.INFO,
@@ -196,6 +205,7 @@ class Gateway:
             await self.learner.close()
         await asyncio.to_thread(self.worker.close)
         await asyncio.to_thread(self.decoders.close)
+        await asyncio.to_thread(self.recording.close)
         self.database.close()
 
     # --- liveness and readiness ---------------------------------------------------------------------
@@ -235,6 +245,16 @@ class Gateway:
         """The fewest benign images that support the budget `alpha`, split among the detectors, with those
         that are only kept to compare others with."""
         return images_needed(alpha / len(self.firewall.detectors)) + self.firewall.references
+
+    def p_limits(self, alpha: float) -> dict[str, float]:
+        """The p-value up to which each detector would reject at budget `alpha`, split as the calibration
+        enforced splits its own; evenly where none is."""
+        watches = self.firewall.guard.watches if self.firewall.guard else ()
+        parts = {each.detector: each.calibration for each in watches if each.calibration is not None}
+        whole = self.calibrator.active.alpha if self.calibrator.active else None
+        if not parts or whole is None:
+            return {each.name: alpha / len(self.firewall.detectors) for each in self.firewall.detectors}
+        return {name: alpha * part.alpha / whole for name, part in parts.items()}
 
     # --- from monitoring to enforcing -----------------------------------------------------------------
 
@@ -322,11 +342,27 @@ class Gateway:
                 self.watch.observe(calibration, inspections)
                 if self.learner is not None:
                     self.learner.offer(request.images)
+        self._record(images, decoded, inspections, calibration, mode)
         for inspection in inspections:
             self.metrics.judged(inspection.verdict, inspection.detections)
         remaining = iter(inspections)
         results = [each if isinstance(each, ImageError) else next(remaining) for each in decoded]
         return Judgement(calibration, mode, results)
+
+    def _record(
+        self,
+        images: Sequence[bytes | Pixels | ImageError],
+        decoded: Sequence[Pixels | ImageError],
+        inspections: Sequence[Inspection],
+        calibration: str | None,
+        mode: Mode,
+    ) -> None:
+        places = [place for place, each in enumerate(decoded) if not isinstance(each, ImageError)]
+        came = [each for each in map(images.__getitem__, places) if not isinstance(each, ImageError)]
+        if inspections:
+            self.recording.record(
+                JudgedRequest(time.time(), request_id.get(), calibration, mode, places, came, inspections)
+            )
 
 
 def _database(settings: Settings) -> Database:

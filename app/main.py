@@ -12,7 +12,7 @@ from app.firewall import Firewall
 from app.gateway import Gateway
 from app.headers import AdminPort, SecurityHeaders
 from app.middleware import BodyLimit, RequestContext
-from app.routes import artefacts, calibrations, classify, docs, learning, system, v2
+from app.routes import artefacts, calibrations, classify, decisions, docs, learning, quarantine, system, v2
 from app.settings import Settings
 
 __all__ = ["create_app"]
@@ -21,6 +21,7 @@ TAGS = [
     {"name": "classify", "description": "Images in, verdicts out."},
     {"name": "open inference protocol", "description": "The same for KServe's and Triton's clients."},
     {"name": "calibrations", "description": "What is learnt from benign images, and enforced."},
+    {"name": "decisions", "description": "What was decided and kept, for admins."},
     {"name": "system", "description": "For operators and their machines."},
 ]
 
@@ -53,7 +54,7 @@ def create_app(settings: Settings | None = None, firewall: Firewall | None = Non
         redoc_url=None,
     )
     app.state.gateway = gateway
-    for routes in (classify, v2, calibrations, artefacts, learning, system, docs):
+    for routes in (classify, v2, calibrations, artefacts, learning, decisions, quarantine, system, docs):
         app.include_router(routes.router)
     errors.register(app)
     limits = {

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from app import context
 from app.metrics import Metrics
 
 __all__ = ["CLIENT_GONE", "BodyLimit", "BodyTooLarge", "RequestContext"]
@@ -40,6 +41,7 @@ class RequestContext:
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
+        context.request_id.set(request_id)
         status = CLIENT_GONE
         started = time.perf_counter()
 

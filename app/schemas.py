@@ -391,6 +391,11 @@ class InfoBody(BaseModel):
     drift: DriftBody
     learning: LearningBody | None = Field(description="Null where `learn_from_traffic` is off.")
     calibrating: ProgressBody | None = Field(description="The calibration under way, if there is one.")
+    decisions: dict[str, Any] = Field(
+        description="Whether decisions are kept (`on`), how many could not be since the start (`dropped`), "
+        "and what is wrong now (`problem`)."
+    )
+    quarantine: dict[str, Any] = Field(description="The same of images.")
     ready: bool
     reason: str | None = Field(description="Why not ready, or why the stored calibration is not enforced.")
     scores: Literal["exact", "coarse"] = Field(description="What this caller is told of scores and p-values.")
@@ -432,6 +437,8 @@ class InfoBody(BaseModel):
             drift=DriftBody.of(gateway.watch, exact=exact),
             learning=LearningBody.of(gateway),
             calibrating=ProgressBody.model_validate(asdict(progress)) if progress else None,
+            decisions=asdict(gateway.recording.decisions),
+            quarantine=asdict(gateway.recording.quarantine),
             ready=not_ready is None,
             reason=not_ready or gateway.calibrator.mismatch,
             scores="exact" if exact else "coarse",

@@ -191,6 +191,56 @@ class Settings(BaseSettings):
         description="Once `learn_images` are measured: calibrate on them, activate that, and enforce.",
     )
 
+    # --- what is kept of traffic --------------------------------------------------------------------
+    decisions: bool = Field(
+        default=True, description="Keep a row of every decision: digests, labels and scores, no images."
+    )
+    decision_flush_ms: int = Field(
+        default=500,
+        ge=10,
+        le=1000,
+        description="Decisions are written this often, in milliseconds: what a crash may lose.",
+    )
+    decision_queue: int = Field(
+        default=20_000,
+        ge=64,
+        le=10_000_000,
+        description="Decisions that may wait; more are not kept.",
+    )
+    recording_bytes: int = Field(
+        default=64 * MEBIBYTE,
+        ge=MEBIBYTE,
+        description="Bytes of images that may wait for their digest, and as many again for the quarantine.",
+    )
+    decision_days: float = Field(
+        default=90, gt=0, le=36_500, description="Days that a decision is kept, at most."
+    )
+    decision_rows: int = Field(
+        default=1_000_000, ge=1, description="Decisions that are kept, at most: the newest."
+    )
+    quarantine: bool = Field(
+        default=True,
+        description="Keep rejected and flagged images as they came, to be looked at. Off: no image is kept.",
+    )
+    quarantine_url: Annotated[str | None, EmptyIsNone] = Field(
+        default=None,
+        description="Where: a folder, or an fsspec URL like s3://bucket/path; `quarantine` in `data_dir` by "
+        "default.",
+    )
+    quarantine_sample: float = Field(
+        default=0.0, ge=0, le=1, description="Share of accepted images that are kept, too."
+    )
+    quarantine_days: float = Field(
+        default=30, gt=0, le=36_500, description="Days that an image without a mark is kept, at most."
+    )
+    reviewed_days: float = Field(
+        default=365, gt=0, le=36_500, description="Days that an image with a mark is kept, at most."
+    )
+    quarantine_images: int = Field(default=10_000, ge=1, description="Images that are kept, at most.")
+    quarantine_bytes: int = Field(
+        default=1024 * MEBIBYTE, ge=1024, description="Bytes of images that are kept, at most."
+    )
+
     # --- who may do what --------------------------------------------------------------------------
     admin_key: Annotated[SecretStr | None, EmptyIsNone] = Field(
         default=None,

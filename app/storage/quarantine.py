@@ -226,7 +226,8 @@ class QuarantineStore:
         last = decisions.c.at
         query = _joined(select(quarantine.c.sha256, quarantine.c.size, quarantine.c.mark, last))
         with self._database.read() as connection:
-            rows = connection.execute(query.order_by(quarantine.c.mark.is_(None), last.desc())).all()
+            newest = quarantine.c.decision_id.desc()
+            rows = connection.execute(query.order_by(quarantine.c.mark.is_(None), newest)).all()
         gone, count, total = [], 0, 0
         for row in rows:  # reviewed ones first, the newest first: what comes after the room is full goes
             expired = row.at < (unmarked if row.mark is None else marked)

@@ -68,7 +68,7 @@ class Postgres:
         return f"{place}&options=-csearch_path%3Dtest{self.count}"
 
     def stop(self) -> None:
-        self._run("pg_ctl", "stop", "--mode=immediate", "--pgdata", self.folder / "data")
+        self._run("pg_ctl", "stop", "--mode=immediate", "--no-wait", "--pgdata", self.folder / "data")
 
     def __exit__(self, *_: object) -> None:
         self.stop()

@@ -1,0 +1,60 @@
+"""Where images lie: a folder, an object store, and what neither lets happen."""
+
+from pathlib import Path
+
+import pytest
+
+from app.storage.blobs import BlobError, Blobs, Folder, open_blobs
+from app.storage.errors import StoreError
+from tests.app.storage.examples import digest
+
+NAME = digest("image")
+
+
+@pytest.fixture(params=["folder", "path", "file://", "memory://"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
+    if request.param == "folder":
+        return open_blobs(None, tmp_path)
+    if request.param == "path":
+        return open_blobs(str(tmp_path / "else" / "where"), tmp_path)
+    return open_blobs(f"{request.param}{tmp_path}/images/", tmp_path)
+
+
+def test_what_is_put_comes_back_until_it_is_removed(blobs: Blobs) -> None:
+    assert blobs.get(NAME) is None
+    blobs.put(NAME, b"bytes")
+    blobs.put(NAME, b"bytes")
+    assert blobs.get(NAME) == b"bytes"
+    blobs.remove(NAME)
+    blobs.remove(NAME)
+    assert blobs.get(NAME) is None
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "", "A" * 64, NAME + "\n", NAME[:-1] + "/"])
+def test_only_digests_are_names(blobs: Blobs, name: str) -> None:
+    for call in (lambda: blobs.get(name), lambda: blobs.put(name, b""), lambda: blobs.remove(name)):
+        with pytest.raises(BlobError, match="its SHA-256"):
+            call()
+
+
+def test_files_are_the_owner_s_and_whole_or_not_there(tmp_path: Path) -> None:
+    Folder(tmp_path / "q").put(NAME, b"bytes")
+    files = [path for path in (tmp_path / "q").rglob("*") if path.is_file()]
+    assert files == [tmp_path / "q" / NAME[:2] / NAME]
+    assert files[0].stat().st_mode & 0o077 == 0
+
+
+def test_a_folder_that_cannot_be_used_is_said_without_its_path(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    folder = Folder(tmp_path / "file" / "secret-place")
+    for call in (lambda: folder.put(NAME, b""), lambda: folder.get(NAME), lambda: folder.remove(NAME)):
+        with pytest.raises(BlobError, match="Not a directory") as told:
+            call()
+        assert "secret-place" not in str(told.value)
+
+
+def test_urls_that_lead_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="quarantine_url"):
+        open_blobs("nonsense://x", tmp_path)
+    with pytest.raises(StoreError, match="not installed"):
+        open_blobs("s3://bucket/x", tmp_path)
