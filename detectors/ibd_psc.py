@@ -27,10 +27,12 @@ from detectors.base import (
     Integers,
     Scores,
     Stages,
+    UnsupportedNetwork,
 )
 from detectors.behaviour import Cost, collapse, sink_class
 from detectors.early_exit import bounded_mean, mean_of
 from detectors.engine import build_engine, flops
+from detectors.factors import Amplifiable, Factors
 from detectors.stages import cheapest_stages, expected_cost
 
 __all__ = ["PAPER_THRESHOLD", "IbdPsc", "IbdPscScorer", "choose_k", "sink_class"]
@@ -40,6 +42,25 @@ EXAMPLES = 16  # images kept for the engine's self-check
 
 Engine = Callable[[nn.Module, float, Sequence[int], Sequence[str], Tensor], Amplified]
 """(network, ω, counts, execution order of BatchNorm layers, example images) → resident networks."""
+
+
+def open_engine(
+    classifier: Classifier, example: Tensor, omega: float, engine: Engine
+) -> tuple[list[str], Callable[[Sequence[int], Tensor], Amplified]]:
+    """The BatchNorm layers of `classifier` in execution order, and what makes resident networks of (counts,
+    example images). Raises `AccessError` and `UnsupportedNetwork`."""
+    network = classifier.network
+    if network is not None:
+        order = batch_norm_order(network, example)
+        return order, lambda counts, images: engine(network, omega, counts, order, images)
+    if not isinstance(classifier, Amplifiable):
+        raise AccessError("IBD-PSC needs the classifier's weights; with labels alone use SCALE-UP")
+    layers = list(classifier.amplifiable)
+    if not layers:
+        raise UnsupportedNetwork(
+            "IBD-PSC amplifies BatchNorm layers and this network has none; guard it with the other detectors"
+        )
+    return layers, lambda counts, images: Factors(classifier, omega, counts, layers, images)
 
 
 def choose_k(error_rates: Sequence[float], n: int, xi: float) -> tuple[int, str | None]:
@@ -91,14 +112,11 @@ class IbdPsc:
         lowered to their number. `precision` names the arithmetic of `engine`: scores of another one are
         other scores, and a calibration is bound to its own.
         """
-        if classifier.network is None:
-            raise AccessError("IBD-PSC needs the classifier's weights; with labels alone use SCALE-UP")
         if not (omega > 0 and n >= 1 and 0 <= xi < 1):
             raise InputError(f"omega > 0, n ≥ 1 and 0 ≤ xi < 1 are needed, not {omega}, {n}, {xi}")
-        self.network = classifier.network
-        self.omega, self.xi, self.engine, self.precision = omega, xi, engine, precision
+        self.omega, self.xi, self.precision = omega, xi, precision
         self.num_classes = classifier.num_classes
-        self.order = batch_norm_order(self.network, example)
+        self.order, self._build = open_engine(classifier, example, omega, engine)
         self.n = min(n, len(self.order))
         self._example = example
         self._every: Amplified | None = None
@@ -110,15 +128,12 @@ class IbdPsc:
     def measure(self, images: Tensor) -> Tensor:
         if self._every is None:
             self._example = images[:EXAMPLES]
-            self._every = self._build(range(1, len(self.order) + 1))
+            self._every = self._build(range(1, len(self.order) + 1), self._example)
         logits, forks = self._every.base(images)
         # One by one: all at once would hold L batches, and each starts from its own fork anyway.
         amplified = torch.cat([self._every.variants(forks, [number]) for number in range(len(self.order))])
         confidences = confidence_in(amplified, logits.argmax(1))
         return torch.cat([confidences, amplified.argmax(2).T.float()], dim=1)
-
-    def _build(self, counts: Sequence[int]) -> Amplified:
-        return self.engine(self.network, self.omega, counts, self.order, self._example)
 
     def fit(self, evidence: Floats, predicted: Integers, labels: Integers | None) -> Fit:
         """k by algorithm 1, against true labels where given, else against the plain predictions."""
@@ -175,7 +190,8 @@ class IbdPsc:
         """(L,) what each variant costs from its fork on, in forward passes; 1 each until counted."""
         if self._costs is None and self._every is not None:
             counted = flops(self._every, self._example[:1])
-            self._costs = np.array(counted["variants"]) / counted["base"]
+            if counted["base"] > 0:  # another runtime's work is not counted
+                self._costs = np.array(counted["variants"]) / counted["base"]
         return np.ones(len(self.order)) if self._costs is None else self._costs
 
     def scorer(self, fit: Fit, stages: Stages | None = None) -> "IbdPscScorer":
@@ -190,7 +206,7 @@ class IbdPsc:
                 f"IBD-PSC was fitted with k = {k:.4g} and n = {n:.4g}; here n is {self.n}, and k is one of "
                 f"1..{len(self.order) - self.n + 1}"
             )
-        amplified = self._build(range(k, k + n))
+        amplified = self._build(range(k, k + n), self._example)
         return IbdPscScorer(amplified, stages or [[n - 1], *([range(n - 1)] if n > 1 else [])])
 
     def maxima(self, fit: Fit) -> Floats:

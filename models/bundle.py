@@ -14,6 +14,7 @@ __all__ = [
     "ExportedSpec",
     "FileSpec",
     "InputSpec",
+    "OnnxSpec",
     "TorchSpec",
     "read_artefact",
     "read_spec",
@@ -106,7 +107,15 @@ class ExportedSpec(FileSpec):
     folded: Folded = "marked"
 
 
-SPECS: dict[str, type[BundleSpec]] = {"torch": TorchSpec, "exported": ExportedSpec}
+class OnnxSpec(FileSpec):
+    """A graph for ONNX Runtime: `weights` is the `.onnx` file; `output_name` where it has several outputs."""
+
+    backend: Literal["onnx"] = "onnx"
+    folded: Folded = "marked"
+    output_name: str | None = None
+
+
+SPECS: dict[str, type[BundleSpec]] = {"torch": TorchSpec, "exported": ExportedSpec, "onnx": OnnxSpec}
 """What `model.yaml` holds, by its `backend`."""
 
 

@@ -1,11 +1,12 @@
 """From a bundle directory to a running classifier, whatever its backend."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from models.base import Classifier
-from models.bundle import SPECS, BundleSpec, ExportedSpec, TorchSpec, read_spec
+from models.bundle import SPECS, BundleSpec, ExportedSpec, OnnxSpec, TorchSpec, read_spec
 from models.errors import BundleError
 from models.exported.classifier import load_exported
 from models.remote import Connection, load_remote
@@ -42,7 +43,19 @@ def open_spec(
         return load_exported(spec, directory, device)
     if isinstance(spec, RemoteSpec):
         return load_remote(spec, connection or Connection())
+    if isinstance(spec, OnnxSpec):
+        return _onnx()(spec, directory, device)
     raise BundleError(f"backend: {spec.backend} is not known here")
+
+
+def _onnx() -> Callable[[OnnxSpec, Path, torch.device | str], Classifier]:
+    try:
+        from models.onnx.classifier import load_onnx
+    except ImportError as error:
+        raise BundleError(
+            f"backend: onnx needs the packages onnx and onnxruntime (pip install -e '.[onnx]'): {error}"
+        ) from error
+    return load_onnx
 
 
 def load_network(directory: Path, device: torch.device | str = "cpu") -> TorchClassifier:
