@@ -21,6 +21,7 @@ from detectors.strip import Strip
 from detectors.teco import TeCo
 from models.base import Classifier
 from models.loading import load_bundle
+from models.remote import Connection
 
 __all__ = ["build_detectors", "build_firewall", "choose_device", "example_batch"]
 
@@ -51,7 +52,7 @@ def build_firewall(settings: Settings) -> Firewall:
 
     Raises a `ModelError` or a `DetectorError` whose text is one sentence for the operator.
     """
-    classifier = load_bundle(settings.bundle, choose_device(settings.device))
+    classifier = load_bundle(settings.bundle, choose_device(settings.device), connection_of(settings))
     return Firewall(
         classifier,
         build_detectors(classifier, settings),
@@ -60,6 +61,23 @@ def build_firewall(settings: Settings) -> Firewall:
         conditioning=settings.conditioning,
         ties=settings.ties,
         suspects=settings.suspects,
+        fail_open=settings.remote_fail_open,
+    )
+
+
+def connection_of(settings: Settings) -> Connection:
+    """How a remote classifier is reached; of no interest to the others."""
+    credential = settings.remote_credential
+    return Connection(
+        url=settings.remote_url,
+        credential=credential.get_secret_value() if credential is not None else None,
+        credential_header=settings.remote_credential_header,
+        ca_file=settings.remote_ca_file,
+        timeout=settings.remote_timeout_s,
+        retries=settings.remote_retries,
+        concurrency=settings.remote_concurrency,
+        breaker_failures=settings.remote_breaker_failures,
+        breaker_rest=settings.remote_breaker_rest_s,
     )
 
 

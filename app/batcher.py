@@ -118,8 +118,12 @@ class Batcher(Generic[T, R]):
         max_delay: float,
         max_waiting: int,
         observe: Callable[[BatchFigures], None] = lambda _: None,
+        nobodys_fault: tuple[type[Exception], ...] = (),
     ) -> None:
+        """`nobodys_fault`: exceptions that no item brought about; they reach the whole batch at once, and
+        are not looked for item by item."""
         self._work, self._run, self._observe = work, run, observe
+        self._nobodys_fault = nobodys_fault
         self.max_weight, self.max_delay, self.max_waiting = max_weight, max_delay, max_waiting
         self.waiting = 0  # weight that is queued or admitted
         self._queued = 0  # weight in the queue
@@ -283,9 +287,11 @@ class Batcher(Generic[T, R]):
         )
 
     async def _isolate(self, failed: Sequence[_Place[T, R]], error: Exception) -> None:
-        if len(failed) > 1:
+        if len(failed) > 1 and not isinstance(error, self._nobodys_fault):
             middle = len(failed) // 2
             await self._answer(failed[:middle], retried=True)
             await self._answer(failed[middle:], retried=True)
-        elif not failed[0].answer.done():
-            failed[0].answer.set_exception(error)
+            return
+        for place in failed:
+            if not place.answer.done():
+                place.answer.set_exception(error)

@@ -77,6 +77,9 @@ def serve(
         logging.basicConfig(
             level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
+        logging.getLogger("httpx").setLevel(
+            logging.WARNING
+        )  # it tells of every request to a remote classifier
         for name in unknown_variables():
             logging.getLogger("triggerwall").warning("%s is no setting: is it misspelt?", name)
         service = create_app(settings)

@@ -37,7 +37,7 @@ from app.middleware import CLIENT_GONE, BodyTooLarge
 from app.storage.errors import StoreError, UnknownCalibration, UnknownDecision, UnknownImage
 from app.v2.errors import BadRequest, RejectedRows, UnknownModel
 from detectors.base import CalibrationError, DetectorError
-from models.errors import ModelError
+from models.errors import BadUpstreamAnswer, ModelError, UpstreamError, UpstreamTimeout, UpstreamUnavailable
 
 __all__ = [
     "CONTENT_TYPE",
@@ -148,6 +148,10 @@ KINDS: dict[type[Exception], Kind] = {
     Closed: Kind(503, "shutting-down", "The gateway is shutting down"),
     StoreError: Kind(503, "store-failed", "The store does not answer", told=False),
     DetectorError: Kind(500, "detector-failed", "A detector could not judge", told=False),
+    UpstreamTimeout: Kind(504, "upstream-timeout", "The remote classifier did not answer in time"),
+    UpstreamUnavailable: Kind(503, "upstream-unavailable", "The remote classifier is not available"),
+    BadUpstreamAnswer: Kind(502, "upstream-failed", "The remote classifier gave no usable answer"),
+    UpstreamError: Kind(502, "upstream-failed", "The remote classifier gave no usable answer"),
     ModelError: Kind(500, "classifier-failed", "The classifier failed", told=False),
 }
 UNEXPECTED = Kind(500, "internal-error", "Something unforeseen happened", told=False)

@@ -25,6 +25,7 @@ from detectors.contamination import Screening, screen
 from detectors.profile import Profile
 from detectors.references import References, keep_references, references_wanted, with_references
 from models.base import Classifier
+from models.errors import UpstreamError
 
 __all__ = ["CalibrationContent", "Firewall", "Guard", "Inspection", "NotCalibrated", "ThresholdKind"]
 
@@ -145,10 +146,12 @@ class Firewall:
         conditioning: Conditioning = "class",
         ties: Ties = "conservative",
         suspects: Suspects = "remove",
+        fail_open: bool = False,
     ) -> None:
         """`detectors` all have to clear an image. With `fixed` thresholds the papers' own T decide, and
         detectors that need no benign images work before any calibration. `on_stage` may be set to be told
-        the seconds that each batch took to `predict` and to `detect`."""
+        the seconds that each batch took to `predict` and to `detect`. With `fail_open` images that a
+        remote classifier labelled, and then answered no more questions about, are let `uninspected`."""
         self.classifier = classifier
         self.detectors = tuple(detectors)
         self.mode = mode
@@ -156,6 +159,7 @@ class Firewall:
         self.conditioning: Conditioning = conditioning
         self.ties: Ties = ties
         self.suspects: Suspects = suspects
+        self.fail_open = fail_open
         self.guard: Guard | None = self._data_free_guard() if thresholds == "fixed" else None
         self.on_stage: Callable[[str, float], None] = lambda _stage, _seconds: None
 
@@ -232,7 +236,7 @@ class Firewall:
         guard = self.guard
         if guard is None and self.mode is Mode.ENFORCE:
             raise NotCalibrated("no calibration is active")
-        return (guard.id if guard else None), self._judge(images, guard, full)
+        return (guard.id if guard else None), self._judge(images, guard, full, self.fail_open)
 
     @torch.inference_mode()
     def rehearse(self, guard: Guard) -> None:
@@ -246,13 +250,16 @@ class Firewall:
                 if not found.exact:
                     raise CalibrationError(f"the stages of {found.detector} do not evaluate all of its terms")
 
-    def _judge(self, images: Tensor, guard: Guard | None, full: bool) -> list[Inspection]:
+    def _judge(
+        self, images: Tensor, guard: Guard | None, full: bool, fail_open: bool = False
+    ) -> list[Inspection]:
         watches = guard.watches if guard else ()
         stopwatch = Stopwatch(self.classifier.device)
         base = self._base_pass(self._to_device(images), watches)
         stopwatch.mark("predict")
         lots = self._draws(images, guard)
-        results = [self._score(base, watch, lots, full) for watch in watches]
+        results = self._scores(base, watches, lots, full, fail_open)
+        failed_open = len(results) < len(watches)
         # One transfer for the figures: label, confidence, number, then score, threshold and exactness per
         # detector.
         probabilities = base.logits.softmax(1)
@@ -265,7 +272,7 @@ class Firewall:
         for stage, seconds in stopwatch.seconds().items():
             self.on_stage(stage, seconds)
         return [
-            self._inspection(row.tolist(), watches, answer)
+            self._inspection(row.tolist(), watches[: len(results)], answer, failed_open)
             for row, answer in zip(table, answers, strict=True)
         ]
 
@@ -289,6 +296,19 @@ class Firewall:
             return torch.zeros(len(images), dtype=torch.float64, device=self.classifier.device)
         return draws(images, guard.secret).to(self.classifier.device)
 
+    def _scores(
+        self, base: BasePass, watches: Sequence[Watch], lots: Tensor, full: bool, fail_open: bool
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """One result per watch; fewer where a remote classifier failed and that is allowed."""
+        results: list[tuple[Tensor, Tensor, Tensor]] = []
+        try:
+            results.extend(self._score(base, watch, lots, full) for watch in watches)
+        except UpstreamError as error:
+            if not fail_open:
+                raise
+            log.warning("%d images are answered uninspected: %s", len(base.images), error)
+        return results
+
     @staticmethod
     def _score(base: BasePass, watch: Watch, lots: Tensor, full: bool) -> tuple[Tensor, Tensor, Tensor]:
         thresholds = watch.thresholds_for(base.labels, lots)
@@ -298,7 +318,11 @@ class Firewall:
         return values, thresholds, scores.exact.double()
 
     def _inspection(
-        self, row: Sequence[float], watches: Sequence[Watch], probabilities: npt.NDArray[np.float32]
+        self,
+        row: Sequence[float],
+        watches: Sequence[Watch],
+        probabilities: npt.NDArray[np.float32],
+        failed_open: bool,
     ) -> Inspection:
         label, confidence, draw = int(row[0]), row[1], row[2]
         detections = []
@@ -314,7 +338,7 @@ class Firewall:
         return Inspection(
             label,
             confidence if known else None,
-            decide(detections, self.mode),
+            decide(detections, self.mode, failed_open=failed_open),
             tuple(detections),
             probabilities if known else None,
         )

@@ -35,11 +35,15 @@ from app.storage.quarantine import QuarantineStore
 from app.watch import DriftWatch
 from app.worker import Worker
 from detectors.calibration import images_needed
+from models.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from models.remote import RemoteClassifier, due
+from models.remote.upstream import Attempt
 
 __all__ = ["Gateway", "Judgement"]
 
 log = logging.getLogger("triggerwall.gateway")
 
+ANSWER_S = 0.05  # for the way from the device to the caller, before the deadline
 PATIENCE_S = 1.0  # how often to look whether the calibration under way has ended
 
 Judged = tuple[str | None, Mode, list[Inspection]]
@@ -51,6 +55,7 @@ class _Request:
 
     images: Tensor
     full: bool
+    deadline: float  # seconds of `time.monotonic`
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class Gateway:
         self.near_duplicates = NearDuplicates(settings.near_duplicate_run, settings.near_duplicate_distance)
         self.metrics.serving(self.info, firewall.mode)
         firewall.on_stage = self.metrics.stage
+        self.remote = firewall.classifier if isinstance(firewall.classifier, RemoteClassifier) else None
         self.database = _database(settings)
         self.store = CalibrationStore(self.database)
         self.decisions = DecisionStore(self.database)
@@ -113,9 +119,13 @@ class Gateway:
             max_delay=settings.batch_delay_ms / 1000,
             max_waiting=settings.queue_rows,
             observe=self._observe,
+            nobodys_fault=(UpstreamUnavailable, UpstreamTimeout),
         )
         self.metrics.queue_capacity.set(settings.queue_rows)
         self.metrics.queue_rows.set_function(lambda: self.batcher.waiting)
+        if self.remote is not None:
+            self.remote.upstream.on_attempt = self._attempted
+            self.remote.upstream.on_breaker = self.metrics.breaker
 
     def _decoder(self) -> Decoder:
         return Decoder(
@@ -130,6 +140,10 @@ class Gateway:
     def _observe(self, figures: BatchFigures) -> None:
         self.metrics.batch(figures.weight, figures.waited, retried=figures.retried)
 
+    def _attempted(self, attempt: Attempt) -> None:
+        self.metrics.attempt(attempt.outcome, attempt.rows, attempt.seconds)
+        self.worker.alive()  # who waits for somebody else is not stuck: every attempt ends
+
     def _inspect(self, requests: Sequence[_Request]) -> list[Judged]:
         """Judge the images of several requests together; a request's images stay together, so one
         calibration judges them all. Runs on the device thread."""
@@ -141,7 +155,12 @@ class Gateway:
                 continue
             images = torch.cat([requests[number].images for number in chosen])
             self.metrics.batch_images(len(images))
-            calibration, inspections = self.firewall.inspect(images, full=full)
+            asked_before = self.remote.queries if self.remote else 0
+            # As long as anybody waits; who waits less long is told at their own deadline.
+            with due(max(requests[number].deadline for number in chosen) - ANSWER_S):
+                calibration, inspections = self.firewall.inspect(images, full=full)
+            if self.remote is not None:
+                self.metrics.queries((self.remote.queries - asked_before) / len(images), len(images))
             remaining = iter(inspections)
             for number in chosen:
                 answers[number] = (calibration, mode, [next(remaining) for _ in requests[number].images])
@@ -178,7 +197,10 @@ class Gateway:
     async def start(self) -> None:
         """Restore the active calibration and warm everything up; ready when it returns."""
         await self.calibrator.restore()
-        await self.worker.run(self._warm_up)
+        try:
+            await self.worker.run(self._warm_up)
+        except UpstreamError as error:  # it may come up after us
+            log.warning("the remote classifier could not be tried: %s", error)
         self.batcher.start()
         if self.learner is not None:
             self.learner.start()
@@ -192,6 +214,9 @@ class Gateway:
         )
 
     def _warm_up(self) -> None:
+        if self.remote is not None:
+            self.remote.logits(example_batch(self.remote, 1))  # there is nothing to warm, and queries cost
+            return
         for images in {1, max(1, self.settings.batch_rows // self.rows_per_image())}:
             example = example_batch(self.firewall.classifier, images)
             self.firewall.classifier.logits(example)
@@ -204,6 +229,8 @@ class Gateway:
         if self.learner is not None:
             await self.learner.close()
         await asyncio.to_thread(self.worker.close)
+        if self.remote is not None:
+            await asyncio.to_thread(self.remote.close)
         await asyncio.to_thread(self.decoders.close)
         await asyncio.to_thread(self.recording.close)
         self.database.close()
@@ -335,7 +362,7 @@ class Gateway:
             readable = [each for each in decoded if not isinstance(each, ImageError)]
             if readable:
                 self._look_for_runs(caller, readable)
-                request = _Request(torch.from_numpy(np.stack(readable)), full)
+                request = _Request(torch.from_numpy(np.stack(readable)), full, deadline)
                 calibration, mode, inspections = await ticket.submit(
                     request, len(readable) * rows, flow=caller.name, deadline=deadline
                 )

@@ -18,6 +18,7 @@ class Verdict(StrEnum):
     ACCEPTED = "accepted"
     REJECTED = "rejected"
     FLAGGED = "flagged"
+    UNINSPECTED = "uninspected"  # let through because detectors could not look, which a setting allows
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,14 @@ def is_suspicious(score: float, threshold: float) -> bool:
     return not score <= threshold
 
 
-def decide(detections: Sequence[Detection], mode: Mode) -> Verdict:
+def decide(detections: Sequence[Detection], mode: Mode, *, failed_open: bool = False) -> Verdict:
     """One suspicious detector is enough: the budget was split among them, so their union keeps it.
 
-    An image that no detector has looked at is suspicious.
+    An image that no detector has looked at is suspicious; unless the others `failed_open`, then only what
+    was found counts.
     """
+    if failed_open and not any(detection.suspicious for detection in detections):
+        return Verdict.UNINSPECTED
     if detections and not any(detection.suspicious for detection in detections):
         return Verdict.ACCEPTED
     return Verdict.REJECTED if mode is Mode.ENFORCE else Verdict.FLAGGED

@@ -281,6 +281,42 @@ class Settings(BaseSettings):
         "over an 8×8 grid.",
     )
 
+    # --- a classifier behind an endpoint -----------------------------------------------------------
+    remote_url: str | None = Field(
+        default=None, description="Where a remote classifier answers, instead of the bundle's `url`."
+    )
+    remote_credential: Annotated[SecretStr | None, EmptyIsNone] = Field(
+        default=None,
+        description="Sent to the remote classifier as it is, such as `Bearer abc`; never logged.",
+    )
+    remote_credential_header: str = Field(
+        default="Authorization", pattern=r"^[A-Za-z0-9-]+$", description="Header that carries the credential."
+    )
+    remote_ca_file: Path | None = Field(
+        default=None,
+        description="PEM file of the authorities that the remote classifier's TLS is checked by.",
+    )
+    remote_timeout_s: float = Field(
+        default=10, gt=0, le=3600, description="Longest wait for one whole answer, in seconds."
+    )
+    remote_retries: int = Field(
+        default=2, ge=0, le=10, description="Attempts after the first, within the request's deadline."
+    )
+    remote_concurrency: int = Field(
+        default=4, ge=1, le=256, description="Requests to the remote classifier at a time, and connections."
+    )
+    remote_breaker_failures: int = Field(
+        default=5, ge=1, description="Failed attempts in a row after which it is left alone."
+    )
+    remote_breaker_rest_s: float = Field(
+        default=5, gt=0, le=3600, description="For how long, in seconds; then one call tries again."
+    )
+    remote_fail_open: bool = Field(
+        default=False,
+        description="Let images through as `uninspected` where the remote classifier gave a label and then "
+        "answered no more questions. Otherwise nothing leaves that was not inspected.",
+    )
+
     # --- limits -----------------------------------------------------------------------------------
     max_body_bytes: int = Field(default=32 * MEBIBYTE, ge=1024, description="Largest request body in bytes.")
     max_calibration_body_bytes: int = Field(
@@ -360,6 +396,8 @@ class Settings(BaseSettings):
         keys = [secret.get_secret_value() for secret in secrets]
         if len(set(keys)) < len(keys) or not all(keys):
             raise ValueError("every caller needs a key of their own, and none may be the admin key")
+        if self.remote_timeout_s >= self.stuck_after_s:
+            raise ValueError("remote_timeout_s must be less than stuck_after_s: waiting is not being stuck")
         if self.queue_rows < self.batch_rows:
             raise ValueError("queue_rows must be at least batch_rows")
         return self

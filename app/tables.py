@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 POWER = {"has power": "green", "weak": "yellow", "none": "red"}
-COLOURS = {"accepted": "green", "rejected": "red", "flagged": "yellow"}
+COLOURS = {"accepted": "green", "rejected": "red", "flagged": "yellow", "uninspected": "yellow"}
 
 
 def results_table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from app.firewall import Firewall, Guard, Inspection
 from app.metrics import Metrics
+from app.policy import Verdict
 from detectors.drift import DriftMonitor, State
 
 __all__ = ["DriftWatch"]
@@ -62,6 +63,8 @@ class DriftWatch:
             return
         before = monitor.state
         for inspection in inspections:
+            if inspection.verdict is Verdict.UNINSPECTED:
+                continue  # some detectors said nothing
             if monitor.observe(inspection.label, inspection.detections):
                 self.metrics.drift_alarm(monitor.state)
         self._tell()

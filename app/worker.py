@@ -35,8 +35,13 @@ class Worker:
 
         return await asyncio.wrap_future(self._executor.submit(timed))
 
+    def alive(self) -> None:
+        """The call under way, on whatever threads, gives a sign of life: `busy_for` begins anew."""
+        if self._began is not None:
+            self._began = time.monotonic()
+
     def busy_for(self) -> float:
-        """Seconds that the call under way has taken so far; 0 between calls."""
+        """Seconds since the call under way began or last gave a sign of life; 0 between calls."""
         began = self._began  # read once: the thread may end the call meanwhile
         return 0.0 if began is None else time.monotonic() - began
 

@@ -14,16 +14,33 @@ from app.metrics.http import HttpMetrics
 from app.metrics.judging import JudgingMetrics
 from app.metrics.recording import RecordingMetrics
 from app.metrics.serving import ServingMetrics
+from app.metrics.upstream import UpstreamMetrics
 
 __all__ = ["Metrics"]
 
 # The `_created` series double what is scraped and say nothing that Prometheus uses.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
-GROUPS = (HttpMetrics, JudgingMetrics, BatchMetrics, ServingMetrics, DriftMetrics, RecordingMetrics)
+GROUPS = (
+    HttpMetrics,
+    JudgingMetrics,
+    BatchMetrics,
+    ServingMetrics,
+    DriftMetrics,
+    RecordingMetrics,
+    UpstreamMetrics,
+)
 
 
-class Metrics(HttpMetrics, JudgingMetrics, BatchMetrics, ServingMetrics, DriftMetrics, RecordingMetrics):
+class Metrics(
+    HttpMetrics,
+    JudgingMetrics,
+    BatchMetrics,
+    ServingMetrics,
+    DriftMetrics,
+    RecordingMetrics,
+    UpstreamMetrics,
+):
     """The metrics of one gateway, and the only place that writes them."""
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """Upper bounds of histograms, and the name before every metric."""
 
-__all__ = ["IMAGES", "NAMESPACE", "P_VALUES", "ROWS", "SCORES", "SECONDS"]
+__all__ = ["IMAGES", "NAMESPACE", "P_VALUES", "QUERIES", "ROWS", "SCORES", "SECONDS"]
 
 NAMESPACE = "triggerwall"
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -8,4 +8,5 @@ SCORES = (-5, -2, -1, -0.5, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95
           20, 50, 100, 200, 500, 1000)  # fmt: skip
 P_VALUES = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+QUERIES = (1, 2, 3, 4, 6, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128)
 ROWS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048, 4096, 16_384, 65_536)

@@ -34,7 +34,7 @@ OPAQUE = "application/octet-stream"  # what clients send for a file whose kind t
     "/classify",
     summary="Judge images, and classify those that pass",
     response_model_exclude_unset=True,  # `error` is there only where something is wrong
-    responses=problems(400, 401, 403, 413, 415, 422, 429, 500, 503, 504, 507),
+    responses=problems(400, 401, 403, 413, 415, 422, 429, 500, 502, 503, 504, 507),
     openapi_extra={"requestBody": {"required": True, "content": BODIES}},
 )
 async def classify(

@@ -6,14 +6,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Request, Response
 
 from app.errors import Stuck, UnsupportedMediaType, kind_of
-from app.gateway import Gateway
+from app.firewall import Inspection
+from app.gateway import Gateway, Judgement
 from app.images import ImageError
+from app.policy import Verdict
 from app.routes.dependencies import GatewayOf, Sender, problems
 from app.v2.errors import UnknownModel
 from app.v2.metadata import LiveBody, ModelMetadata, ModelReadyBody, ReadyBody, ServerMetadata
 from app.v2.outputs import answered, offered, output_tensors
 from app.v2.pixels import ImageTensors
-from app.v2.request import read_request
+from app.v2.request import InferRequest, read_request
 from models.open_inference import HEADER_LENGTH, write
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
@@ -90,15 +92,7 @@ async def infer(
     if request.headers.get("content-encoding", "identity") != "identity":
         raise UnsupportedMediaType("send the body as it is: no Content-Encoding is taken")
     gateway.charge(caller)  # before anything is read
-    body = await request.body()
-    wanted = await gateway.decoders.run(
-        read_request,
-        body,
-        header_length,
-        ImageTensors(gateway.info, gateway.settings.max_pixels),
-        offered(gateway.info),
-        gateway.settings.max_images,
-    )
+    wanted = await _read(gateway, await request.body(), header_length)
     gateway.charge(caller, len(wanted.images) - 1, more=True)
     judgement = await gateway.classify(wanted.images, full=False, caller=caller, deadline=deadline)
     if not gateway.tells_exactly(caller):
@@ -107,8 +101,21 @@ async def infer(
         if isinstance(outcome, ImageError):
             gateway.metrics.image_error(kind_of(outcome).slug)
     answered(judgement.results, partial=wanted.partial)
+    return _answer(gateway, wanted, judgement)
+
+
+async def _read(gateway: Gateway, body: bytes, header_length: str | None) -> InferRequest:
+    takes = ImageTensors(gateway.info, gateway.settings.max_pixels)
+    most = gateway.settings.max_images
+    return await gateway.decoders.run(read_request, body, header_length, takes, offered(gateway.info), most)
+
+
+def _answer(gateway: Gateway, wanted: InferRequest, judgement: Judgement) -> Response:
     tensors = output_tensors(wanted.outputs, judgement.results, gateway.info, _detectors(gateway))
     facts = {"calibration": judgement.calibration or "", "mode": judgement.mode.value}
+    uninspected = [row for row, each in enumerate(judgement.results) if _let_through(each)]
+    if uninspected:
+        facts["uninspected"] = ",".join(map(str, uninspected))
     head: dict[str, Any] = {
         "model_name": gateway.info.name,
         "model_version": gateway.info.version,
@@ -117,6 +124,10 @@ async def infer(
     if wanted.id is not None:
         head["id"] = wanted.id
     return _encoded(*write(head, tensors, "outputs", wanted.binary))
+
+
+def _let_through(outcome: Inspection | ImageError) -> bool:
+    return isinstance(outcome, Inspection) and outcome.verdict is Verdict.UNINSPECTED
 
 
 def _encoded(body: bytes, header_length: int | None) -> Response:

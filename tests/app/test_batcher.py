@@ -340,6 +340,29 @@ def test_closing_answers_what_was_taken_and_takes_no_more() -> None:
     run(test)
 
 
+def test_what_is_nobodys_fault_reaches_all_at_once_and_is_not_tried_item_by_item() -> None:
+    calls: list[int] = []
+
+    def down(items: Sequence[int]) -> Sequence[int]:
+        calls.append(len(items))
+        raise ConnectionError
+
+    async def main() -> None:
+        async def here(work: Any, items: Any) -> Any:
+            return work(items)
+
+        batcher: Batcher[int, int] = Batcher(
+            down, here, max_weight=8, max_delay=0.05, max_waiting=100, nobodys_fault=(ConnectionError,)
+        )
+        batcher.start()
+        ends = await asyncio.gather(*(batcher.submit(n) for n in range(8)), return_exceptions=True)
+        assert [type(end) for end in ends] == [ConnectionError] * 8
+        await batcher.close()
+
+    asyncio.run(main())
+    assert calls == [8]
+
+
 def test_a_work_function_that_loses_an_answer_fails_loudly() -> None:
     async def test(device: Device) -> None:
         batcher: Batcher[int, int] = Batcher(
