@@ -13,7 +13,10 @@ class UpstreamMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         ours: dict[str, Any] = {"namespace": NAMESPACE, "registry": registry}
         self._upstream_attempts = Counter(
-            "upstream_attempts_total", "Requests to the remote classifier, by how they ended.", ["outcome"], **ours
+            "upstream_attempts_total",
+            "Requests to the remote classifier, by how they ended.",
+            ["outcome"],
+            **ours,
         )
         self._upstream_seconds = Histogram(
             "upstream_attempt_duration_seconds",
@@ -22,7 +25,9 @@ class UpstreamMetrics:
             **ours,
         )
         self._upstream_queries = Counter(
-            "upstream_queries_total", "Images that the remote classifier was asked about, attempts counted.", **ours
+            "upstream_queries_total",
+            "Images that the remote classifier was asked about, attempts counted.",
+            **ours,
         )
         self._decision_queries = Histogram(
             "upstream_queries_per_decision",
