@@ -8,7 +8,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 BUNDLE ?= models/demo
 
-.PHONY: setup demo test lint serve bench lock audit clean
+.PHONY: setup demo test lint serve bench fuzz lock audit clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -34,6 +34,13 @@ serve: setup
 
 bench: setup
 	$(BIN)/triggerwall bench
+
+# Mutated images through a real gateway, then made-up requests to every path (docs/reliability.md).
+FUZZ_IMAGES ?= 10000
+FUZZ_EXAMPLES ?= 300
+fuzz: setup
+	$(BIN)/python -m tests.proof.fuzz --images $(FUZZ_IMAGES)
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest --numprocesses=0 --timeout=3600 tests/proof/test_document.py
 
 TOOLS := .venv-tools
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import httpx
 
@@ -28,7 +28,9 @@ server.run(sockets=[listener])
 class Service:
     """Starts with the `with` block and is killed at its end; `stop` ends it politely."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, errors: IO[bytes] | None = None, **settings: Any) -> None:
+        """`errors` takes what the process writes to its standard error."""
+        self._errors = errors
         self._settings = json.dumps(
             {name: str(v) if isinstance(v, Path) else v for name, v in settings.items()}
         )
@@ -37,6 +39,7 @@ class Service:
         self.process = subprocess.Popen(
             [sys.executable, "-c", RUN, self._settings],
             stdout=subprocess.PIPE,
+            stderr=self._errors,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
