@@ -27,12 +27,15 @@ def calibrate(
     contamination: Annotated[
         float | None, typer.Option(help="Share of the images that may carry a trigger: costs budget.")
     ] = None,
+    false_alarms: Annotated[
+        bool, typer.Option("--false-alarms", help="Add quarantined images that were marked as false alarms.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Send benign images and print what the detectors can do on this model."""
     with told_plainly(), GatewayClient(url, api_key) as gateway:
         with upload_progress(url, api_key) as started:
-            report = gateway.calibrate(source, alpha, started, contamination)
+            report = gateway.calibrate(source, alpha, started, contamination, false_alarms=false_alarms)
         _print(report, as_json)
     accuracy = report["benign_accuracy"]
     powerless = all(part["power_level"] == "none" for part in report["detectors"])

@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from app.decoding import DecodePool
 from app.firewall import CalibrationContent, Firewall, Guard
 from app.images import ImageError
 from app.metrics import Metrics
-from app.report import Skipped, calibration_report, with_names
+from app.report import Skipped, calibration_report, regression_warnings, with_names
 from app.storage.calibrations import CalibrationStore, Record, new_id, now
 from app.storage.errors import UnknownCalibration
 from app.worker import Worker
@@ -44,6 +44,7 @@ log = logging.getLogger("triggerwall.calibrator")
 
 PARTS = 32  # batches kept apart: more small arrays that stay, among large ones that go, leave holes in memory
 
+Regression = Callable[[Guard], Awaitable[dict[str, Any] | None]]
 UNUSABLE = (DetectorError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 """What detectors may raise when they are built from a stored fit that is damaged, or of another release."""
 
@@ -119,6 +120,10 @@ class _SetAside:
         return replace(batch, images=rest if len(rest) else None, labels=batch.labels[missing:])
 
 
+async def _no_regression(_: Guard) -> dict[str, Any] | None:
+    return None
+
+
 class Calibrator:
     """Makes calibrations, keeps them and switches between them."""
 
@@ -130,7 +135,10 @@ class Calibrator:
         store: CalibrationStore,
         metrics: Metrics,
         batch_images: int,
+        regression: Regression = _no_regression,
     ) -> None:
+        """`regression` scores a new guard on images that are known to carry triggers; see `Reviewed`."""
+        self._regression = regression
         self.firewall, self.worker, self.decoders = firewall, worker, decoders
         self.store, self.metrics, self.batch_images = store, metrics, batch_images
         self.active: Record | None = None  # the one enforced
@@ -199,6 +207,8 @@ class Calibrator:
         guard = await self.worker.run(self.firewall.prepare, id, content)
         engines = {watch.detector: watch.scorer.engine for watch in guard.watches}
         report = await asyncio.to_thread(calibration_report, self.firewall, used, content, skipped, engines)
+        report["regression"] = await self._regression(guard)
+        report["warnings"] += regression_warnings(report["regression"])
         report["contamination"] = with_names(report["contamination"], names)
         record = Record(
             id=id,

@@ -18,6 +18,7 @@ from rich.progress import Progress, track
 
 from app.calibration_commands import commands as calibration_commands
 from app.client import GatewayClient, image_files
+from app.decision_commands import commands as decision_commands
 from app.inspection import inspect_bundle
 from app.learn_commands import commands as learn_commands
 from app.main import create_app
@@ -38,6 +39,7 @@ app.add_typer(bench_app, name="bench")
 app.command("demo")(demo)
 app.add_typer(calibration_commands)
 app.add_typer(learn_commands, name="learn")
+app.add_typer(decision_commands, name="decisions")
 IMAGES_PER_REQUEST = 32
 NOT_STARTED = 3  # exit code of `serve`
 KEEP_ALIVE_S = 75  # longer than the proxies before it keep an idle connection

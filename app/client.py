@@ -2,7 +2,7 @@
 
 import contextlib
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -85,6 +85,8 @@ class GatewayClient:
         alpha: float | None,
         started: Callable[[int], Advance],
         contamination: float | None = None,
+        *,
+        false_alarms: bool = False,
     ) -> dict[str, Any]:
         """Send a zip, or a folder in class-per-folder layout, and return the calibration report.
 
@@ -94,8 +96,20 @@ class GatewayClient:
             upload = Upload(file, started(archive.stat().st_size))
             parts = {"archive": (archive.name, upload, "application/zip")}
             given = {"alpha": alpha, "contamination": contamination}
+            given |= {"false_alarms": True} if false_alarms else {}
             fields = {name: str(value) for name, value in given.items() if value is not None}
             return self._request("POST", "/calibrate", data=fields, files=parts)
+
+    def decisions(self, asked: Mapping[str, str]) -> Iterator[str]:
+        """Stored decisions as JSON, the oldest first, one at a time. Raises `ClientError`."""
+        try:
+            with self.http.stream("GET", "/decisions/export", params=asked) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise self._problem(answer, "/decisions/export")
+                yield from answer.iter_lines()
+        except httpx.HTTPError as error:
+            raise ClientError(f"{self.http.base_url} broke off: {error or type(error).__name__}") from error
 
     def info(self) -> dict[str, Any]:
         return self._request("GET", "/info")
@@ -154,9 +168,12 @@ class GatewayClient:
                 f"{self.http.base_url} does not answer: {error or type(error).__name__}"
             ) from error
         if answer.is_error:
-            content = self._json(answer, path)
-            raise ClientError(f"{content.get('title', answer.status_code)}: {content.get('detail', '')}")
+            raise self._problem(answer, path)
         return answer
+
+    def _problem(self, answer: httpx.Response, path: str) -> ClientError:
+        content = self._json(answer, path)
+        return ClientError(f"{content.get('title', answer.status_code)}: {content.get('detail', '')}")
 
     def _json(self, answer: httpx.Response, path: str) -> Any:
         try:

@@ -250,6 +250,11 @@ class Firewall:
                 if not found.exact:
                     raise CalibrationError(f"the stages of {found.detector} do not evaluate all of its terms")
 
+    @torch.inference_mode()
+    def judge(self, guard: Guard, images: Tensor) -> list[Inspection]:
+        """Judge `images` (B, C, H, W), float32 in [0, 1], by `guard`, which need not be enforced; exactly."""
+        return self._judge(images, guard, full=True)
+
     def _judge(
         self, images: Tensor, guard: Guard | None, full: bool, fail_open: bool = False
     ) -> list[Inspection]:

@@ -27,6 +27,7 @@ from app.metrics import Metrics
 from app.policy import Mode
 from app.recording import Recording
 from app.recording.recorder import JudgedRequest
+from app.reviewed import Reviewed
 from app.settings import Settings
 from app.storage.calibrations import CalibrationStore, Record
 from app.storage.database import Database
@@ -102,6 +103,7 @@ class Gateway:
         self.decoders = DecodePool(
             self.decoder, settings.decode_threads, lambda seconds: self.metrics.stage("decode", seconds)
         )
+        self.reviewed = Reviewed(self.quarantine, self.recording.blobs, firewall, self.worker, self.decoders)
         self.calibrator = Calibrator(
             firewall,
             self.worker,
@@ -109,6 +111,7 @@ class Gateway:
             self.store,
             self.metrics,
             settings.calibration_batch_images,
+            self.reviewed.regression,
         )
         self.watch = DriftWatch(firewall, self.metrics, settings.drift_run_length)
         self.learner = self._learner() if settings.learn_from_traffic else None

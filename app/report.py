@@ -13,7 +13,7 @@ from detectors.base import Access, Integers
 from detectors.calibration import BenignSample, smallest_alpha
 from detectors.report import Judged, detector_report, together
 
-__all__ = ["Skipped", "calibration_report", "with_names"]
+__all__ = ["Skipped", "calibration_report", "regression_warnings", "with_names"]
 
 MOST_NAMED = 100  # unreadable or suspect images that are named; the rest are counted
 
@@ -108,6 +108,15 @@ def passes(detectors: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
     if any(cost is None for cost in costs):
         return None
     return {name: 1 + sum(cost[name] for cost in costs) for name in ("full", "expected")}
+
+
+def regression_warnings(regression: Mapping[str, Any] | None) -> list[str]:
+    """What becomes of the images that reviewers marked as triggers."""
+    if regression is None:
+        return []
+    count, stopped = regression["images"], regression["stopped"]
+    missed = f", and lets {count - stopped} pass" if stopped < count else ""
+    return [f"of {count} images that were marked as triggers this calibration stops {stopped}{missed}"]
 
 
 def benign_accuracy(sample: BenignSample) -> float | None:

@@ -203,6 +203,11 @@ class CalibrationReport(CalibrationBody):
     evidence: list[dict[str, Any]] = Field(
         default=[], description="Collapse of benign predictions, beside what other models show."
     )
+    regression: dict[str, Any] | None = Field(
+        default=None,
+        description="Images that reviewers marked as triggers: how many of the `images` it has `stopped`, by "
+        "which `detectors`, and those it `missed` by their SHA-256. Null where none were marked.",
+    )
     warnings: list[str] = Field(description="Sentences for the operator.")
     skipped_images: int
     skipped: list[SkippedBody] = Field(description="Images that could not be read; the first 100.")

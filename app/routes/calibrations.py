@@ -1,6 +1,7 @@
 """POST /calibrate, and the history that it builds: what was calibrated, what is active, the way back."""
 
 import asyncio
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Annotated, BinaryIO, cast
 
@@ -18,8 +19,8 @@ from app.schemas import ActivationBody, CalibrationBody, CalibrationHistory, Cal
 
 router = APIRouter(tags=["calibrations"])
 
-FIELDS = ("images", "labels", "archive", "alpha", "contamination", "activate")
-OTHER_PARTS = 8  # archive, alpha, contamination, activate, and room for a mistake to be named
+FIELDS = ("images", "labels", "archive", "alpha", "contamination", "activate", "false_alarms")
+OTHER_PARTS = 8  # archive, alpha, contamination, activate, false_alarms, and room for a mistake to be named
 FORM = {
     "type": "object",
     "properties": {
@@ -43,6 +44,11 @@ FORM = {
             "description": "Share of each label's images that may be poisoned; the setting's by default.",
         },
         "activate": {"type": "boolean", "default": True, "description": "Enforce it at once."},
+        "false_alarms": {
+            "type": "boolean",
+            "default": False,
+            "description": "Add the quarantined images that reviewers marked as false alarms.",
+        },
     },
 }
 Id = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$", description="Id of a calibration.")]
@@ -65,9 +71,12 @@ async def calibrate(request: Request, response: Response, gateway: GatewayOf) ->
     if media_type(request) != "multipart/form-data":
         raise UnsupportedMediaType("send multipart/form-data with parts named `images`, or one `archive`")
     with gateway.calibrator.reserved(), await _read(request, gateway) as form:
-        alpha, activate = _alpha(form, gateway.settings.alpha), _activate(form)
+        alpha, activate = _alpha(form, gateway.settings.alpha), _flag(form, "activate", True)
         contamination = _contamination(form, gateway.settings.contamination)
         images, total = await asyncio.to_thread(_images, form, gateway)
+        if _flag(form, "false_alarms", False):
+            added, count = await asyncio.to_thread(gateway.reviewed.false_alarms)
+            images, total = itertools.chain(images, added), total + count
         record = await gateway.calibrator.create(
             images, alpha, activate=activate, total=total, contamination=contamination
         )
@@ -124,7 +133,7 @@ async def _read(request: Request, gateway: Gateway) -> Form:
         request.headers["content-type"],
         request.stream(),
         max_parts=2 * most + OTHER_PARTS,
-        limits={"images": most, "labels": most, "archive": 1, "alpha": 1, "contamination": 1, "activate": 1},
+        limits={name: most if name in ("images", "labels") else 1 for name in FIELDS},
     )
 
 
@@ -152,13 +161,13 @@ def _contamination(form: Form, default: float) -> float:
     return default
 
 
-def _activate(form: Form) -> bool:
-    for part in form.named("activate"):
+def _flag(form: Form, name: str, default: bool) -> bool:
+    for part in form.named(name):
         text = form.text(part).lower()
         if text not in ("true", "false", "1", "0"):
-            raise InvalidRequest("activate is true or false", "activate")
+            raise InvalidRequest(f"{name} is true or false", name)
         return text in ("true", "1")
-    return True
+    return default
 
 
 def _images(form: Form, gateway: Gateway) -> tuple[Iterable[BenignImage], int]:
