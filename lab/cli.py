@@ -2,6 +2,7 @@
 
 import typer
 
+from lab.commands.ablate import ablate_command
 from lab.commands.budget import budget_command
 from lab.commands.contamination import contamination_command
 from lab.commands.datafree import datafree_command
@@ -15,10 +16,15 @@ from lab.commands.purify import purify_command
 from lab.commands.report import report_command
 from lab.commands.study import study_command
 from lab.commands.train import train_command
+from lab.memory import keep_freed_memory
 
-app = typer.Typer(help="Train backdoored classifiers and judge detectors on them.", no_args_is_help=True)
+HELP = "Train backdoored classifiers and judge detectors on them."
+
+app = typer.Typer(no_args_is_help=True)
+app.callback(help=HELP)(keep_freed_memory)
 app.command("train")(train_command)
 app.command("evaluate")(evaluate_command)
+app.command("ablate")(ablate_command)
 app.command("study")(study_command)
 app.command("report")(report_command)
 app.command("gallery")(gallery_command)

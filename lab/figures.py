@@ -29,7 +29,8 @@ class Kind:
     """The benign or the poisoned images (N ≥ 0) under one detector: exact scores (N,), the labels (N,) that
     the network gives them, and what early exit at the 5 % budget evaluates (terms per image), costs (forward
     passes per image beyond the plain one; None where neither terms nor detector tell), takes (seconds per
-    image, with the plain pass) and decides otherwise than the exact score (images)."""
+    image, with the plain pass) and decides otherwise than the exact score (`unequal` images of `compared`,
+    by default all)."""
 
     scores: Floats
     predicted: Integers
@@ -37,6 +38,7 @@ class Kind:
     passes: float | None
     seconds: float
     unequal: int
+    compared: int | None = None
 
     def rejected(self, limits: Floats) -> np.ndarray:
         """(N,) bool, with `limits` (K,) by predicted label."""
@@ -85,6 +87,7 @@ class Figures:
     class_fpr: list[float | None]
     passes: tuple[float | None, float | None]
     seconds: tuple[float, float | None]
+    compared: int = 0
 
 
 def figures_of(scored: Scored) -> Figures:
@@ -97,6 +100,7 @@ def figures_of(scored: Scored) -> Figures:
         return Figures(
             scored.detector, None, None, {}, fpr, (benign.terms, None), len(benign.scores), benign.unequal,
             None, None, {}, None, 0, 0, by_class, (benign.passes, None), (benign.seconds, None),
+            _compared(benign),
         )  # fmt: skip
     stopped = {name: poisoned.rejected(limit) for name, limit in scored.limits.items()}
     success = poisoned.predicted == target
@@ -121,7 +125,12 @@ def figures_of(scored: Scored) -> Figures:
         class_fpr=by_class,
         passes=(benign.passes, poisoned.passes),
         seconds=(benign.seconds, poisoned.seconds),
+        compared=_compared(benign) + _compared(poisoned),
     )
+
+
+def _compared(kind: Kind) -> int:
+    return len(kind.scores) if kind.compared is None else kind.compared
 
 
 def _class_fpr(alarms: np.ndarray, predicted: Integers, classes: int) -> list[float | None]:

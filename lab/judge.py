@@ -1,30 +1,29 @@
-"""How well each detector tells one attack's images from benign ones, on one model."""
+"""One model under attack, the detectors that guard it, and which images play which part.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+`lab.scoring` judges them.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
 from rich.table import Table
 from torch import Tensor
 
-from detectors.base import BasePass, Detector, Scorer
-from detectors.behaviour import Costed
-from detectors.calibration import BenignSample, calibrate
+from detectors.base import Detector, UnsupportedNetwork
 from detectors.deepsweep import deepsweep
 from detectors.frequency import Frequency
 from detectors.ibd_psc import IbdPsc
 from detectors.profile import Profile
-from detectors.references import keep_references, references_wanted, with_references
 from detectors.scale_up import ScaleUp
 from detectors.shrinkpad import shrinkpad
 from detectors.strip import Strip
 from detectors.teco import TeCo
 from lab.data import ImageSet, LabError
-from lab.figures import BUDGETS, LAST, Figures, Kind, Scored, figures_of
-from lab.metrics import Floats
+from lab.figures import BUDGETS, Figures
 from lab.record import load_attack, read_settings
 from models.loading import load_network
 from models.torch_module import TorchClassifier
@@ -35,14 +34,11 @@ __all__ = [
     "Figures",
     "Study",
     "figures_table",
-    "judge",
     "open_detectors",
     "open_study",
-    "score_images",
 ]
 
 BATCH = 250
-COUNTED = 500  # images of each kind on which a detector counts its own forward passes
 
 DETECTORS: dict[str, Callable[[TorchClassifier, Tensor], Detector]] = {
     "profile": lambda classifier, _: Profile(classifier),
@@ -60,9 +56,10 @@ DETECTORS: dict[str, Callable[[TorchClassifier, Tensor], Detector]] = {
 
 @dataclass(frozen=True)
 class Study:
-    """One model under attack: images as (N, C, H, W) uint8, none of them in two sets.
+    """One model under attack: images as (N, C, H, W) uint8, or float32 in [0, 1]; none of them in two sets.
 
     Of a model without a backdoor, `attack` is None, `poisoned` has no images and `target` means nothing.
+    What several detectors ask of the same images is computed once and kept in `known`.
     """
 
     classifier: TorchClassifier
@@ -72,14 +69,46 @@ class Study:
     poisoned: Tensor
     attack: str | None
     target: int
+    known: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def batches(self, images: Tensor) -> list[Tensor]:
         """Float batches in [0, 1] on the classifier's device."""
-        return [part.to(self.classifier.device).float() / 255 for part in images.split(BATCH)]
+        parts = [part.to(self.classifier.device) for part in images.split(BATCH)]
+        return [part if part.is_floating_point() else part.float() / 255 for part in parts]
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` returned when it was first called for `key`."""
+        if key not in self.known:
+            self.known[key] = make()
+        return self.known[key]
+
+    def logits(self, images: Tensor) -> list[Tensor]:
+        """Of every one of `batches`, computed once for the same tensor."""
+        # The images are kept beside them: while they live, no other tensor has their id.
+        _, logits = self.once(
+            ("logits", id(images)),
+            lambda: (images, [self.classifier.logits(part) for part in self.batches(images)]),
+        )
+        found: list[Tensor] = logits
+        return found
 
     def predictions(self, images: Tensor) -> np.ndarray:
-        logits = [self.classifier.logits(part) for part in self.batches(images)]
-        return torch.cat(logits).argmax(1).cpu().numpy()
+        return torch.cat(self.logits(images)).argmax(1).cpu().numpy()
+
+    def noisy(self, level: float, seed: int = 0) -> "Study":
+        """The same study with noise on every judged image, benign and poisoned: x + `level` · U[0, 1).
+
+        So does SCALE-UP's published code with `level` 0.02 (its paper's equations have no noise), lest
+        copies of one trigger be counted as many tests. Nothing is added to the calibration images.
+        """
+        generator = torch.Generator().manual_seed(seed)
+
+        def noised(images: Tensor) -> Tensor:
+            noise = torch.rand(images.shape, generator=generator)
+            return (images.float() / 255 + level * noise).clamp(0, 1)
+
+        # `known` stays shared: what was learnt of the calibration images holds, and keys name the images.
+        return replace(self, benign=noised(self.benign), poisoned=noised(self.poisoned))
 
 
 def open_study(
@@ -126,91 +155,22 @@ def _triggered(bundle: Path, judged: ImageSet, target: int) -> Tensor:
 def open_detectors(
     classifier: TorchClassifier, example: Tensor, names: Sequence[str]
 ) -> tuple[Detector, ...]:
-    """The detectors `names`, or all; `example` (B, C, H, W) in [0, 1]. Raises `LabError`."""
+    """The detectors `names`, or all that can guard this classifier; `example` (B, C, H, W) in [0, 1].
+
+    Raises `LabError` for an unknown name, `UnsupportedNetwork` for one that cannot guard it.
+    """
     unknown = [name for name in names if name not in DETECTORS]
     if unknown:
         raise LabError(f"unknown detector {unknown[0]!r}; known: {', '.join(DETECTORS)}")
-    return tuple(DETECTORS[name](classifier, example) for name in names or DETECTORS)
-
-
-def judge(detector: Detector, study: Study) -> Figures:
-    """Calibrate `detector` on the calibration images, and score and judge the others."""
-    return figures_of(score_images(detector, study))
-
-
-@torch.inference_mode()
-def score_images(detector: Detector, study: Study) -> Scored:
-    """Calibrate `detector`, and score the benign and the poisoned images with and without early exit.
-
-    The first calibration images are set aside where the detector compares images with benign ones.
-    """
-    aside = references_wanted([detector])
-    if aside:
-        first = study.batches(study.calibration.images[:aside])[0]
-        detector = with_references(detector, keep_references([detector], first))
-    images, labels = study.calibration.images[aside:], study.calibration.labels[aside:]
-    evidence = {detector.name: _evidence(detector, study, images)}
-    sample = BenignSample(study.predictions(images), labels.numpy(), evidence)
-    parts = {alpha: calibrate(detector, sample, alpha) for alpha in BUDGETS}
-    last = parts[BUDGETS[-1]]
-    limits = {str(alpha): part.thresholds(study.classifier.num_classes) for alpha, part in parts.items()}
-    limits["fixed"] = detector.fixed_thresholds(last.fit)
-    scorer = detector.scorer(last.fit, last.stages)
-
-    def scored(images: Tensor) -> Kind:
-        kind = _both_ways(scorer, study, images, limits[LAST])
-        if not isinstance(detector, Costed):
-            return kind
-        # A term may cost more or less than a forward pass: the detector knows, and a few images tell.
-        counted, some = _evidence(detector, study, images[:COUNTED]), kind.predicted[:COUNTED]
-        cost = detector.cost(counted, some, last.fit, limits[LAST][some], last.stages)
-        return replace(kind, passes=cost.expected)
-
-    backdoored = study.attack is not None
-    return Scored(
-        detector.name,
-        study.target if backdoored else None,
-        limits,
-        scored(study.benign),
-        scored(study.poisoned) if backdoored else None,
-    )
-
-
-def _evidence(detector: Detector, study: Study, images: Tensor) -> Floats:
-    return torch.cat([detector.measure(b).cpu() for b in study.batches(images)]).double().numpy()
-
-
-def _both_ways(scorer: Scorer, study: Study, images: Tensor, limits: Floats) -> Kind:
-    """Exact scores of `images` (N ≥ 1), and what early exit at `limits` (K,) takes and does otherwise."""
-    full, labels, unequal, total, evaluated, seconds = [], [], 0, 0, 0, 0.0
-    thresholds = torch.from_numpy(limits).to(study.classifier.device)
-    for batch in study.batches(images):
-        first = _base(scorer, study, batch)
-        exact = scorer.score(first).values.cpu()
-        started = perf_counter()
-        second = _base(scorer, study, batch)
-        limit = thresholds[second.labels]
-        early = scorer.score(second, limit).values.cpu()  # waits for the device
-        seconds += perf_counter() - started
-        unequal += int(((exact > limit.cpu()) != (early > limit.cpu())).sum())
-        total += int(first.evaluated().sum())
-        evaluated += int(second.evaluated().sum())
-        full.append(exact.numpy())
-        labels.append(second.labels.cpu().numpy())
-    terms = evaluated / len(images)
-    counts = total > 0 or not scorer.stages  # else it has stages, yet does not work in terms
-    return Kind(
-        np.concatenate(full),
-        np.concatenate(labels),
-        terms,
-        terms if counts else None,
-        seconds / len(images),
-        unequal,
-    )
-
-
-def _base(scorer: Scorer, study: Study, images: Tensor) -> BasePass:
-    return scorer.base(images) or BasePass.of(images, study.classifier.logits(images))
+    if names:
+        return tuple(DETECTORS[name](classifier, example) for name in names)
+    able = []
+    for build in DETECTORS.values():
+        try:
+            able.append(build(classifier, example))
+        except UnsupportedNetwork:  # IBD-PSC on a network without BatchNorm
+            continue
+    return tuple(able)
 
 
 def figures_table(study: Study, figures: Sequence[Figures]) -> Table:
@@ -231,7 +191,7 @@ def figures_table(study: Study, figures: Sequence[Figures]) -> Table:
             _told(each.target_auroc),
             *[f"{_told(each.tpr.get(name))} / {each.fpr[name]:.3f}" for name in limits],
             " / ".join(_told(passes, 2) for passes in each.passes),
-            f"{each.unequal} of {each.judged}",
+            f"{each.unequal} of {each.compared}",
         )
     return table
 

@@ -3,10 +3,10 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lab.data import LabError
 from lab.settings import TrainSettings
@@ -24,13 +24,18 @@ class Evaluation(BaseModel):
     detectors: tuple[str, ...] = ()  # all
     seed: int = 0
     scores: bool = False  # keep every image's, for the report's plots
+    noise: float = Field(default=0.0, ge=0, lt=1)  # judged once more with so much; SCALE-UP's code has 0.02
+    pictures: bool = False  # confidence under amplification and scaling, features, triggers
+    ablate: bool = False  # what each setting is worth
 
 
 class Matrix(BaseModel):
     """The contents of a study file. Paths are relative to the working directory.
 
     `defaults` and each of `runs` hold settings of `lab train`; a run's own win. Any setting may be a list:
-    one bundle is trained for each of its values, and for each combination with other lists.
+    one bundle is trained for each of its values, and for each combination with other lists. `bundles` are
+    folders (patterns such as `runs/*` too) with bundles that `lab train` has made already: they are judged
+    only, and nothing is written into them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,8 +45,17 @@ class Matrix(BaseModel):
     channels: int = 3
     exclude: tuple[str, ...] = ()
     defaults: dict[str, Any] = Field(default_factory=dict)
-    runs: tuple[dict[str, Any], ...] = Field(min_length=1)
+    runs: tuple[dict[str, Any], ...] = ()
+    bundles: tuple[str, ...] = ()
     evaluate: Evaluation | None = None
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Self:
+        if not self.runs and not self.bundles:
+            raise ValueError("name runs to train, or bundles to judge")
+        if self.bundles and self.evaluate is None:
+            raise ValueError("bundles are there to be judged: add `evaluate`")
+        return self
 
 
 def read_matrix(path: Path) -> Matrix:

@@ -14,7 +14,8 @@ from detectors.power_probe import probe_power
 from detectors.power_report import Probed
 from detectors.triggers import TRIGGERS
 from lab.data import LabError
-from lab.judge import DETECTORS, Study, judge
+from lab.judge import DETECTORS, Study
+from lab.scoring import judge
 from models.torch_module import TorchClassifier
 
 __all__ = ["Point", "compare", "correlations", "power_table", "scatter", "to_json"]

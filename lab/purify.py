@@ -1,16 +1,16 @@
 """Training-set purification: a model scores the images it was trained on, and the suspicious ones go.
 
 IBD-PSC (Hou et al., ICML 2024, section 5.7 and appendix Q), with any detector that judges images one
-by one, and with CD. The poisoned set is remade from the bundle's record: which images are triggered is known.
+by one, and with CD and MSPC. The poisoned set is remade from the bundle's record: it is known which images
+are triggered.
 
 Thresholds come from benign images that the model was *not* trained on, as the detectors have them anyway.
 Training images are no draw from these, the model has seen them: a budget is a rule here, not a promise.
-
-The comparator MSPC (Pal et al., ICLR 2024, arXiv:2403.10717) is not here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from torch import Tensor, nn
 
 from detectors.base import CalibrationError, Detector
 from detectors.calibration import calibrate
@@ -30,6 +31,7 @@ from lab.data import ImageSet, LabError
 from lab.evaluate import Outcome, evaluate
 from lab.judge import open_detectors
 from lab.metrics import Floats, auroc
+from lab.mspc import Mspc
 from lab.pools import measure
 from lab.record import load_attack, read_record, read_settings
 from lab.train import train
@@ -49,8 +51,9 @@ __all__ = [
     "score",
 ]
 
-CD = "cd"
-METHODS = ("psc", "spc", "profile", CD)
+CD, MSPC = "cd", "mspc"
+METHODS = ("psc", "spc", "profile", CD, MSPC)
+LEARNT = (CD, MSPC)  # they optimise masks; the others are detectors
 BATCH = 250
 GAMMA = 1.0  # CD's T is μ − γσ of benign mask norms; the γ is ours
 
@@ -122,7 +125,7 @@ def remake(bundle: Path, clean: ImageSet) -> Suspects:
 
 def check_methods(methods: Sequence[str], classifier: TorchClassifier, suspects: ImageSet) -> None:
     """Raise `LabError` for what `score` would refuse, before an hour is spent on another method."""
-    names = [method for method in methods if method != CD]
+    names = [method for method in methods if method not in LEARNT]
     example = suspects.images[:2].to(classifier.device).float() / 255
     for detector in open_detectors(classifier, example, names) if names else ():
         if references_wanted([detector]):
@@ -140,8 +143,8 @@ def score(
     `calibration` are benign images that `classifier` was not trained on. Raises `LabError`, and
     `CalibrationError` where they are too few for `budget` in (0, 1).
     """
-    if method == CD:
-        return _by_distillation(classifier, suspects, calibration, budget)
+    if method in LEARNT:
+        return _by_masks(method, classifier, suspects, calibration, budget)
     example = suspects.images[:2].to(classifier.device).float() / 255
     (detector,) = open_detectors(classifier, example, [method])
     return _by_detector(detector, classifier, suspects, calibration, budget)
@@ -161,25 +164,30 @@ def _by_detector(
     )
 
 
-def _by_distillation(
-    classifier: TorchClassifier, suspects: ImageSet, calibration: ImageSet, budget: float
+def _by_masks(
+    method: str, classifier: TorchClassifier, suspects: ImageSet, calibration: ImageSet, budget: float
 ) -> Scored:
     if len(calibration) < images_needed(budget):
         raise CalibrationError(
             f"{len(calibration)} benign images cannot support a budget of {budget:g}: "
             f"{images_needed(budget)} are needed"
         )
-    benign = _distilled(classifier, calibration, "cd: benign images")
-    scores = _distilled(classifier, suspects, "cd: training images")
-    ones = np.ones(len(suspects))
+    scorer = CognitiveDistillation().scores
+    if method == MSPC:
+        mspc = Mspc()
+        scorer = partial(mspc.scores, mask=mspc.learn_mask(classifier.network, suspects.images))
+    benign = _scored_by(scorer, classifier, calibration, f"{method}: benign images")
+    scores = _scored_by(scorer, classifier, suspects, f"{method}: training images")
+    fixed = 0.0 if method == MSPC else benign.mean() + GAMMA * benign.std()
     limit = conformal_threshold(np.sort(benign), budget)
-    return Scored(CD, scores, limit * ones, (benign.mean() + GAMMA * benign.std()) * ones)
+    return Scored(method, scores, np.full(len(suspects), limit), np.full(len(suspects), fixed))
 
 
-def _distilled(classifier: TorchClassifier, images: ImageSet, title: str) -> Floats:
-    method = CognitiveDistillation()
+def _scored_by(
+    scorer: Callable[[nn.Module, Tensor], Tensor], classifier: TorchClassifier, images: ImageSet, title: str
+) -> Floats:
     batches = track(list(images.images.split(BATCH)), title, console=Console(stderr=True), transient=True)
-    parts = [method.scores(classifier.network, b.to(classifier.device).float() / 255).cpu() for b in batches]
+    parts = [scorer(classifier.network, b.to(classifier.device).float() / 255).cpu() for b in batches]
     return torch.cat(parts).double().numpy()
 
 

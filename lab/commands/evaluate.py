@@ -24,7 +24,8 @@ from lab.commands.common import (
     write_json,
 )
 from lab.figures import figures_of, write_scores
-from lab.judge import DETECTORS, figures_table, open_study, score_images
+from lab.judge import DETECTORS, figures_table, open_study
+from lab.scoring import score_images
 from lab.sources import open_split
 
 __all__ = ["evaluate_command"]

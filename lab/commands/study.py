@@ -25,11 +25,11 @@ def study_command(
         jobs = plan(study, images)
     for number, job in enumerate(jobs, 1):
         left = f", {job.steps} steps" if job.steps else ""
-        console.print(f"{number}/{len(jobs)} {job.settings.name}: {job.state}{left}", markup=False)
+        console.print(f"{number}/{len(jobs)} {job.name}: {job.state}{left}", markup=False)
     if dry_run:
         return
     failed = [
-        job.settings.name
+        job.name
         for job in jobs
         if not run_job(job, images, study.evaluate, where, lambda line: console.print(line, markup=False))
     ]

@@ -4,19 +4,21 @@ import re
 from collections.abc import Sequence
 
 from lab.report.results import TOOK, Bundle
-from lab.report.tables import Table, figure_tables, models_table
+from lab.report.tables import Table, ablation_table, class_table, figure_tables, models_table
 
 __all__ = ["LEGEND", "to_markdown"]
 
 LEGEND = (
     f"A model counts in means where its attack took: an ASR of {TOOK:g} or more. The others are shown and "
-    "marked. Images that calibrate a detector never judge it."
+    "marked. Images that calibrate a detector never judge it. The papers' own numbers are left out: they "
+    "were not available to be checked."
 )
 
 
 def to_markdown(title: str, bundles: Sequence[Bundle]) -> str:
     """The whole report."""
-    tables = [models_table(bundles), *figure_tables(bundles)]
+    own = [make(each) for each in bundles for make in (class_table, ablation_table)]
+    tables = [models_table(bundles), *figure_tables(bundles), *[each for each in own if each is not None]]
     return "\n".join([f"# {_plain(title)}", "", LEGEND, *map(_table, tables)])
 
 

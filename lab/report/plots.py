@@ -8,7 +8,10 @@ from markupsafe import Markup
 from lab.metrics import Floats
 from lab.report.results import Scores
 
-__all__ = ["COLOURS", "filled", "histogram", "roc", "roc_points"]
+__all__ = [
+    "BOTTOM", "COLOURS", "HEIGHT", "LEFT", "RIGHT", "TOP", "drawing", "filled", "grid_across", "grid_down",
+    "histogram", "roc", "roc_points", "text",
+]  # fmt: skip
 
 COLOURS = ("#2f6fb3", "#d1602a", "#3a9a5b", "#a54bb0", "#b8962e", "#c8384a", "#3aa3a8", "#7a6a5d", "#6f7fd8")
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 472, 320, 52, 26, 446, 270
@@ -46,13 +49,13 @@ def roc(scores: Mapping[str, Scores]) -> Markup:
             points = points[np.unique(np.linspace(0, len(points) - 1, MOST_POINTS).round().astype(int))]
         curves.append(_curve(filled(points), "curve", COLOURS[number % len(COLOURS)], name))
     marks = [
-        *[_grid_across(value, BOTTOM) for value in (0.0, 0.25, 0.5, 0.75, 1.0)],
-        *[_grid_down(_x(value), f"{value:.0%}", BOTTOM) for value in SHARES],
+        *[grid_across(value, BOTTOM) for value in (0.0, 0.25, 0.5, 0.75, 1.0)],
+        *[grid_down(_x(value), f"{value:.0%}", BOTTOM) for value in SHARES],
         *curves,
-        _text((LEFT + RIGHT) / 2, BOTTOM + 40, "benign images rejected (FPR, root scale)", "middle"),
-        _text(LEFT - 44, TOP - 12, "poisoned images rejected (TPR)", "start"),
+        text((LEFT + RIGHT) / 2, BOTTOM + 40, "benign images rejected (FPR, root scale)", "middle"),
+        text(LEFT - 44, TOP - 12, "poisoned images rejected (TPR)", "start"),
     ]
-    return _drawing(HEIGHT, "ROC curves: TPR over FPR, one curve per detector", marks)
+    return drawing(HEIGHT, "ROC curves: TPR over FPR, one curve per detector", marks)
 
 
 def histogram(name: str, benign: Floats, poisoned: Floats) -> Markup:
@@ -61,7 +64,8 @@ def histogram(name: str, benign: Floats, poisoned: Floats) -> Markup:
     wide = bool(both.min() >= 0 and both.max() > WIDE)
     moved = np.log1p(both) if wide else both
     low, high = float(moved.min()), float(moved.max())
-    high = high if high > low else low + 1.0
+    if high <= low:  # one score for all stands in the middle
+        low, high = low - 0.5, high + 0.5
     counts = [
         np.histogram(part, BINS, (low, high))[0] / len(part)
         for part in (moved[: len(benign)], moved[len(benign) :])
@@ -71,10 +75,10 @@ def histogram(name: str, benign: Floats, poisoned: Floats) -> Markup:
     places = np.linspace(low, high, 5)
     values = np.expm1(places) if wide else places
     steps = np.linspace(LEFT, RIGHT, 5)
-    axis = [_grid_down(x, f"{v:.3g}", SMALL_BOTTOM) for x, v in zip(steps, values, strict=True)]
+    axis = [grid_down(x, f"{v:.3g}", SMALL_BOTTOM) for x, v in zip(steps, values, strict=True)]
     label = f"score of {name}" + (" (logarithmic)" if wide else "")
-    marks = [*axis, *bars, _text((LEFT + RIGHT) / 2, SMALL_BOTTOM + 36, label, "middle")]
-    return _drawing(SMALL_HEIGHT, f"Scores of benign and of poisoned images under {name}", marks)
+    marks = [*axis, *bars, text((LEFT + RIGHT) / 2, SMALL_BOTTOM + 36, label, "middle")]
+    return drawing(SMALL_HEIGHT, f"Scores of benign and of poisoned images under {name}", marks)
 
 
 def _bars(shares: Floats, top: float, kind: str) -> Markup:
@@ -102,22 +106,22 @@ def _curve(points: Floats, kind: str, colour: str, says: str) -> Markup:
     return Markup(line).format(kind, path, stroke, says)
 
 
-def _grid_across(value: float, bottom: float) -> Markup:
+def grid_across(value: float, bottom: float) -> Markup:
     y = bottom - (bottom - TOP) * value
     line = Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, RIGHT, y, y)
-    return line + _text(LEFT - 6, y + 4, f"{value:.0%}", "end")
+    return line + text(LEFT - 6, y + 4, f"{value:.0%}", "end")
 
 
-def _grid_down(x: float, says: str, bottom: float) -> Markup:
+def grid_down(x: float, says: str, bottom: float) -> Markup:
     line = Markup('<line class="grid" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/>').format(x, x, TOP, bottom)
-    return line + _text(x, bottom + 18, says, "middle")
+    return line + text(x, bottom + 18, says, "middle")
 
 
-def _text(x: float, y: float, says: str, anchor: str) -> Markup:
+def text(x: float, y: float, says: str, anchor: str) -> Markup:
     return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(x, y, anchor, says)
 
 
-def _drawing(height: int, says: str, marks: list[Markup]) -> Markup:
+def drawing(height: int, says: str, marks: list[Markup]) -> Markup:
     inside = Markup("").join(marks)
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, height, says, inside

@@ -2,24 +2,26 @@
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, FiniteFloat, TypeAdapter, ValidationError
 
 from lab.data import LabError
+from lab.judging import NOISE_FILE, RESULTS_FILE, SCORES_FILE
 from lab.metrics import Floats
 from lab.record import RECORD_FILE, read_record, read_settings
-from lab.study import RESULTS_FILE, SCORES_FILE
+from lab.report.extras import Ablated, Behaviour, read_ablation, read_behaviour, read_triggers
 
 __all__ = ["TOOK", "Bundle", "Row", "Scores", "read_study"]
 
 TOOK = 0.9
 """The ASR from which on an attack counts as one that took."""
 
+T = TypeVar("T")
 Pair = tuple[FiniteFloat | None, FiniteFloat | None]
 Interval = tuple[FiniteFloat, FiniteFloat]
 Scores = tuple[Floats, Floats]
@@ -45,6 +47,7 @@ class Row(BaseModel):
     seconds: Pair = (None, None)
     judged: int = 0
     poisoned: int | None = None
+    noise: FiniteFloat = 0.0
 
 
 ROWS = TypeAdapter(list[Row])
@@ -53,7 +56,7 @@ ROWS = TypeAdapter(list[Row])
 @dataclass(frozen=True)
 class Bundle:
     """`attack` None: a benign model. `trouble`: what of it could not be read. `architecture` is empty where
-    nothing of its training is known."""
+    nothing of its training is known. `noisy`: the rows of the evaluation with noise; `triggers`: a PNG."""
 
     name: str
     architecture: str = ""
@@ -64,6 +67,11 @@ class Bundle:
     rows: Mapping[str, Row] = field(default_factory=dict)
     scores: Mapping[str, Scores] = field(default_factory=dict)
     trouble: str | None = None
+    poison_rate: float | None = None
+    noisy: Mapping[str, Row] = field(default_factory=dict)
+    behaviour: Behaviour | None = None
+    ablation: tuple[Ablated, ...] = ()
+    triggers: bytes | None = None
 
     @property
     def took(self) -> bool:
@@ -105,24 +113,43 @@ def _read_bundle(folder: Path, name: str) -> Bundle:
     except LabError:
         return Bundle(name, trouble=f"{RECORD_FILE} cannot be read")
     accuracy, success = (_rate(record.get(key)) for key in ("benign_accuracy", "attack_success_rate"))
-    known = Bundle(name, settings.architecture, settings.attack, settings.target, accuracy, success)
+    known = Bundle(
+        name, settings.architecture, settings.attack, settings.target, accuracy, success,
+        poison_rate=settings.poison_rate,
+    )  # fmt: skip
+    trouble: list[str] = []
+    known = replace(
+        known,
+        behaviour=_told(lambda: read_behaviour(folder), None, trouble),
+        ablation=_told(lambda: read_ablation(folder), (), trouble),
+        triggers=_told(lambda: read_triggers(folder), None, trouble),
+        noisy=_told(lambda: _read_rows(folder / NOISE_FILE, needed=False), {}, trouble),
+    )
+    nothing: dict[str, Row] = {}
+    unscored: dict[str, Scores] = {}
+    rows = _told(lambda: _read_rows(folder / RESULTS_FILE), nothing, trouble)
+    scores = _told(lambda: _read_scores(folder / SCORES_FILE, rows), unscored, trouble)
+    return replace(known, rows=rows, scores=scores, trouble="; ".join(trouble) or None)
+
+
+def _told(read: Callable[[], T], otherwise: T, trouble: list[str]) -> T:
+    """What `read` returns; `otherwise`, with a sentence more in `trouble`, where it raises `LabError`."""
     try:
-        rows = _read_rows(folder / RESULTS_FILE)
+        return read()
     except LabError as error:
-        return replace(known, trouble=str(error))
-    try:
-        return replace(known, rows=rows, scores=_read_scores(folder / SCORES_FILE, rows))
-    except LabError as error:
-        return replace(known, rows=rows, trouble=str(error))
+        trouble.append(str(error))
+        return otherwise
 
 
 def _rate(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
 
 
-def _read_rows(path: Path) -> dict[str, Row]:
+def _read_rows(path: Path, needed: bool = True) -> dict[str, Row]:
     if not path.exists():
-        raise LabError("not judged yet")
+        if needed:
+            raise LabError("not judged yet")
+        return {}
     try:
         return {row.detector: row for row in ROWS.validate_json(path.read_bytes())}
     except (OSError, ValueError) as error:  # pydantic's is a ValueError

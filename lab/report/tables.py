@@ -1,11 +1,11 @@
 """The tables of a report as words and numbers, before they are Markdown or HTML."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lab.report.results import Bundle, Row
 
-__all__ = ["Table", "figure_tables", "models_table"]
+__all__ = ["Table", "ablation_table", "class_table", "figure_tables", "models_table", "rate_table"]
 
 NONE = "—"
 
@@ -53,7 +53,65 @@ def figure_tables(bundles: Sequence[Bundle]) -> list[Table]:
     """Detectors × models, a table per measure; measures that no evaluation has are left out."""
     judged = [each for each in bundles if each.rows]
     tables = [_table(measure, judged) for measure in MEASURES]
-    return [table for table in tables if table is not None]
+    noisy = [replace(each, rows=each.noisy) for each in bundles if each.noisy]
+    tables += [_table(measure, noisy) for measure in NOISY_MEASURES]
+    return [table for table in [*tables, rate_table(judged)] if table is not None]
+
+
+def rate_table(bundles: Sequence[Bundle]) -> Table | None:
+    """AUROCs by poisoning rate, of models that differ in nothing else that is told; None without such."""
+    groups: dict[tuple[str, str | None, int], list[Bundle]] = {}
+    for each in bundles:
+        if each.attack is not None and each.poison_rate is not None:
+            groups.setdefault((each.architecture, each.attack, each.target), []).append(each)
+    shown = [each for each in groups.values() if len({one.poison_rate for one in each}) > 1]
+    if not shown:
+        return None
+    chosen = [one for each in shown for one in sorted(each, key=lambda one: one.poison_rate or 0)]
+    detectors = list(dict.fromkeys(name for each in chosen for name in each.rows))
+    rows = tuple(
+        (
+            each.name, f"{100 * (each.poison_rate or 0):g} %", _told(each.success_rate),
+            *[_told(each.rows[name].auroc) if name in each.rows else NONE for name in detectors],
+        )
+        for each in chosen
+    )  # fmt: skip
+    note = "AUROC of each detector, by the share of training images that carried the trigger."
+    return Table("Poisoning rate", note, ("model", "poisoned", "ASR", *detectors), rows)
+
+
+def class_table(bundle: Bundle) -> Table | None:
+    """Benign images rejected at 5 %, by the label they are given; None where no evaluation tells."""
+    rows = {name: row.class_fpr for name, row in bundle.rows.items() if row.class_fpr}
+    if not rows:
+        return None
+    classes = max(map(len, rows.values()))
+    lines = tuple(
+        (str(label), *[_told(each[label]) if label < len(each) else NONE for each in rows.values()])
+        for label in range(classes)
+    )
+    note = "Share of the benign images predicted as a class that is rejected at a budget of 5 %."
+    return Table(f"{bundle.name}: FPR by class", note, ("class", *rows), lines)
+
+
+def ablation_table(bundle: Bundle) -> Table | None:
+    """Every setting that was tried; None where none was."""
+    rows = tuple(
+        (
+            each.parameter, each.detector, each.value + (" (usual)" if each.usual else ""),
+            *map(_told, (each.auroc, each.target_auroc, each.tpr, each.fpr, each.tpr_fixed, each.fpr_fixed)),
+        )
+        for each in bundle.ablation
+    )  # fmt: skip
+    if not rows:
+        return None
+    headings = ("setting", "detector", "value", "AUROC", "AUROC within the target class", "TPR at 5 %",
+                "FPR at 5 %", "TPR at T", "FPR at T")  # fmt: skip
+    note = (
+        "One setting varied at a time, the others as usual, which is the paper's value. Of all poisoned "
+        "images. Calibration sizes: the mean of 10 draws."
+    )
+    return Table(f"{bundle.name}: ablations", note, headings, rows)
 
 
 def _table(measure: Measure, bundles: Sequence[Bundle]) -> Table | None:
@@ -177,4 +235,15 @@ MEASURES = (
         of_benign=True,
         digits=2,
     ),
+)
+
+NOISE = "Uniform noise on every judged image, as in SCALE-UP's published code; calibrated without"
+
+NOISY_MEASURES = (
+    Measure(
+        "AUROC, noisy images", f"{NOISE}.", lambda row: row.auroc, lambda row: _between(row.auroc_interval)
+    ),
+    Measure("AUROC within the target class, noisy images", f"{NOISE}.", lambda row: row.target_auroc),
+    Measure("TPR at 5 %, noisy images", f"{NOISE}.", lambda row: row.tpr.get("0.05")),
+    Measure("FPR at 5 %, noisy images", f"{NOISE}.", lambda row: row.fpr.get("0.05"), of_benign=True),
 )

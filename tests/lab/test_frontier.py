@@ -13,7 +13,8 @@ from lab import frontier
 from lab.cli import app
 from lab.data import ImageSet, open_images
 from lab.frontier import early_flops, explore
-from lab.judge import Study, judge, open_study
+from lab.judge import Study, open_study
+from lab.scoring import judge
 
 BUNDLE = Path(__file__).parents[2] / "models" / "demo"
 

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from lab.cli import app
 from lab.data import ImageSet, LabError, open_images
-from lab.judge import DETECTORS, judge, open_study
+from lab.judge import DETECTORS, open_study
 from lab.metrics import auroc
+from lab.scoring import judge
 
 BUNDLE = Path(__file__).parents[2] / "models" / "demo"
 CPU = torch.device("cpu")

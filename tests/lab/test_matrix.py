@@ -74,7 +74,9 @@ def test_runs_that_cannot_be(runs: list[dict[str, Any]], sentence: str) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("data: x.zip\nout: runs\nruns: []", "runs: Tuple should have at least 1 item"),
+        ("data: x.zip\nout: runs\nruns: []", "name runs to train, or bundles to judge"),
+        ("data: x.zip\nout: runs\nbundles: [runs/a]", "bundles are there to be judged: add `evaluate`"),
+        ("data: x.zip\nout: runs\nruns: [{}]\nevaluate: {noise: 1}", "evaluate.noise: Input should"),
         ("data: x.zip\nruns: [{}]", "out: Field required"),
         (
             "data: x.zip\nout: runs\nruns: [{}]\nevaluate: {calibration: 3}",

@@ -175,7 +175,7 @@ def test_the_command_writes_the_cleaned_set_and_trains_on_it(
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (("--method", "oracle"), "unknown method 'oracle'; known: psc, spc, profile, cd"),
+        (("--method", "oracle"), "unknown method 'oracle'; known: psc, spc, profile, cd, mspc"),
         (("--budget", "0"), "the budget lies between 0 and 1, not 0"),
         (("--calibration", "61"), "60 test images are too few to calibrate on 61"),
         (("--exclude", "ITSELF"), "was trained on other images than these 0"),

@@ -158,3 +158,63 @@ def test_one_failure_does_not_stop_the_others(archive: Path, tmp_path: Path) -> 
     assert f"{NAMES[0]} failed: " in out
     assert f"{NAMES[1]}: BA" in out
     assert f"1 of 2 failed: {NAMES[0]}" in error
+
+
+def test_every_file_is_made_once_and_what_is_missing_later(tmp_path: Path) -> None:
+    options = {"calibration": 99, "images": 21, "detectors": ["spc"], "scores": True}
+    images = write_images(tmp_path / "more.zip", per_class=200)
+    runs = [{"attack": ["badnets", "none"]}]
+    assert run(written(tmp_path, images, runs=runs, evaluate=options))[0] == 0
+    folder = tmp_path / "runs" / "tiny_cnn-badnets"
+    before = (folder / "evaluation.json").read_bytes()
+    more = written(tmp_path, images, runs=runs, evaluate={**options, "noise": 0.02, "pictures": True})
+    assert run(more, "--dry-run")[1].count(": trained\n") == 2
+    code, out, error = run(more)
+    assert code == 0, out + error
+    assert (folder / "evaluation.json").read_bytes() == before
+    noisy = json.loads((folder / "evaluation-noise.json").read_text())
+    assert [(row["detector"], row["noise"]) for row in noisy] == [("spc", 0.02)]
+    curves = json.loads((folder / "behaviour.json").read_text())
+    assert (
+        len(curves["amplification"]["poisoned"]["mean"]) == 2
+    )  # one BatchNorm layer: none and one amplified
+    assert (folder / "triggers.png").read_bytes()[1:4] == b"PNG"
+    benign = {path.name for path in folder.with_name("tiny_cnn-benign").iterdir()}
+    assert {"behaviour.json", "evaluation-noise.json"} <= benign
+    assert "triggers.png" not in benign
+    assert run(more, "--dry-run")[1].count(": done\n") == 2
+
+
+def test_bundles_that_were_trained_elsewhere_are_judged_and_left_alone(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "more.zip", per_class=200)
+    assert run(written(tmp_path, images, runs=[{"attack": ["badnets", "none"]}]))[0] == 0
+    trained = tmp_path / "runs"
+    (trained / "unfinished").mkdir()
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    options = {"calibration": 99, "images": 21, "detectors": ["spc"]}
+    path = written(tmp_path, images, out=str(tmp_path / "judged"), bundles=[f"{trained}/*"], evaluate=options)
+    assert run(path, "--dry-run")[1].count(": trained\n") == 2
+    code, out, error = run(path)
+    assert code == 0, out + error
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+    judged = tmp_path / "judged" / "tiny_cnn-badnets"
+    assert sorted(path.name for path in judged.iterdir()) == ["evaluation.json", "training.json"]
+    assert run(path, "--dry-run")[1].count(": done\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"bundles": ["nowhere/*"]}, "nowhere/* names no folder with a training.json"),
+        ({"bundles": ["models/demo"]}, "bundle models/demo: takes images of shape (1, 28, 28)"),
+    ],
+)
+def test_bundles_that_cannot_be_judged(
+    change: dict[str, Any], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    options = {"calibration": 99, "images": 10}
+    images = write_images(tmp_path / "more.zip", per_class=200)
+    code, _, error = run(written(tmp_path, images, evaluate=options, **change))
+    assert code == 2
+    assert sentence in error

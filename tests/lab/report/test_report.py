@@ -15,6 +15,7 @@ from lab.data import LabError
 from lab.figures import Kind, Scored, figures_of, write_scores
 from lab.metrics import auroc
 from lab.report.markdown import to_markdown
+from lab.report.page import to_page
 from lab.report.plots import filled, histogram, roc, roc_points
 from lab.report.results import read_study
 from lab.report.tables import Table, figure_tables, models_table
@@ -157,6 +158,63 @@ def test_the_command_writes_both_and_escapes_every_name(study: Path, tmp_path: P
     )
     missing = CliRunner().invoke(app, ["report", str(tmp_path / "none"), "--out", str(out)])
     assert missing.exit_code == 2
+
+
+def curve(*mean: float) -> dict[str, list[float]]:
+    at = list(range(len(mean)))
+    return {"at": at, "mean": list(mean), "low": [0.0] * len(mean), "high": [1.0] * len(mean)}
+
+
+def extras(folder: Path) -> None:
+    behaviour = {
+        "images": 2,
+        "amplification": {"benign": curve(1, 0.5, 0), "poisoned": curve(1, 1, 1)},
+        "scaling": {"benign": curve(1, 0)},
+        "features": {"explained": 0.5, "benign": [[0, 0], [1, 1]], "benign_labels": [0, 2],
+                     "poisoned": [[2, 4]]},
+    }  # fmt: skip
+    (folder / "behaviour.json").write_text(json.dumps(behaviour))
+    (folder / "triggers.png").write_bytes(b"\x89PNG\r\n\x1a\nrest")
+    setting = {"parameter": "ω", "detector": "psc", "auroc": 0.75, "tpr": 0.5, "fpr": 0.25}
+    rows = [{**setting, "value": value, "usual": value == "1.5"} for value in ("1.2", "1.5", "2")]
+    (folder / "ablation.json").write_text(json.dumps(rows))
+    noisy = [asdict(figures_of(scored("spc", 1.0))) | {"noise": 0.02}]
+    (folder / "evaluation-noise.json").write_text(json.dumps(noisy))
+
+
+def test_behaviour_ablations_noise_and_triggers_are_shown(study: Path) -> None:
+    extras(study / "badnets")
+    bundles = read_study(study)
+    page = to_page("S", bundles)
+    assert page.count("<svg") == 3 + 2 + 1 + 1  # scores, curves, features, one setting
+    assert page.count('class="dot benign"') == page.count('class="dot aimed"') == 1
+    # Half of the layers amplified, a mean of 0.5: half-way along both axes, 52 to 446 and 270 to 26.
+    assert "249.0,148.0" in page
+    assert page.count('class="usual"') == 1
+    assert 'src="data:image/png;base64,iVBORw0KGgpyZXN0"' in page
+    assert page.replace('src="data:', "").count("src=") == 0
+    area = table(figure_tables(bundles), "AUROC, noisy images")
+    assert area["spc"][0].startswith(table(figure_tables(bundles), "AUROC")["spc"][0][:5])
+    text = to_markdown("S", bundles)
+    assert "| ω | psc | 1.5 (usual) | 0.750 | — | 0.500 | 0.250 | — | — |" in text
+    assert "badnets: FPR by class" in text
+
+
+@pytest.mark.parametrize("name", ["behaviour.json", "ablation.json", "triggers.png", "evaluation-noise.json"])
+def test_damaged_extras_are_told_and_cost_nothing_else(study: Path, name: str) -> None:
+    extras(study / "badnets")
+    (study / "badnets" / name).write_bytes(b"[{}")
+    bundles = read_study(study)
+    assert models_table(bundles).rows[0][-1].startswith("took; its ")
+    assert table(figure_tables(bundles), "AUROC")["psc"][0] != "—"
+    to_page("S", bundles)
+
+
+def test_poisoning_rates_are_compared_where_nothing_else_differs(study: Path) -> None:
+    assert all(each.title != "Poisoning rate" for each in figure_tables(read_study(study)))
+    judge(bundle(study / "few", "badnets", 0.97, poison_rate=0.005), scored("spc", 0.5))
+    rows = next(each for each in figure_tables(read_study(study)) if each.title == "Poisoning rate").rows
+    assert [row[:3] for row in rows] == [("few", "0.5 %", "0.970"), ("badnets", "10 %", "0.990")]
 
 
 def test_markdown_rows_are_as_wide_as_their_headings(study: Path) -> None:
