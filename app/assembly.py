@@ -23,7 +23,7 @@ from models.base import Classifier
 from models.loading import load_bundle
 from models.remote import Connection
 
-__all__ = ["build_detectors", "build_firewall", "choose_device", "example_batch"]
+__all__ = ["build_detectors", "build_firewall", "choose_device", "example_batch", "open_classifier"]
 
 NEEDS: dict[DetectorName, Access] = {
     "profile": Profile.needs,
@@ -36,6 +36,9 @@ NEEDS: dict[DetectorName, Access] = {
     "deepsweep": Inconsistency.needs,
     "frequency": Frequency.needs,
 }
+
+OTHERWISE = {"torchscript": ", or export the network with torch.export or to ONNX, where it can be amplified"}
+"""What else the operator of a backend can do to give more access."""
 
 BUILDERS: dict[DetectorName, Callable[[Classifier], Detector]] = {
     "profile": Profile,
@@ -52,7 +55,7 @@ def build_firewall(settings: Settings) -> Firewall:
 
     Raises a `ModelError` or a `DetectorError` whose text is one sentence for the operator.
     """
-    classifier = load_bundle(settings.bundle, choose_device(settings.device), connection_of(settings))
+    classifier = open_classifier(settings)
     return Firewall(
         classifier,
         build_detectors(classifier, settings),
@@ -79,6 +82,12 @@ def connection_of(settings: Settings) -> Connection:
         breaker_failures=settings.remote_breaker_failures,
         breaker_rest=settings.remote_breaker_rest_s,
     )
+
+
+def open_classifier(settings: Settings) -> Classifier:
+    """The classifier of the bundle that `settings` names. Raises a `ModelError`."""
+    device, connection = choose_device(settings.device), connection_of(settings)
+    return load_bundle(settings.bundle, device, connection, trusted=settings.trust_model_code)
 
 
 def choose_device(name: str) -> torch.device:
@@ -112,9 +121,11 @@ def _build(name: DetectorName, classifier: Classifier, settings: Settings) -> De
     if not Access(info.access).grants(needs):
         raise AccessError(
             f"the detector {name} needs a classifier's {needs}, and {info.name} gives only {info.access}: "
-            "leave it out of `detectors`"
+            f"leave it out of `detectors`{OTHERWISE.get(info.backend, '')}"
         )
     if name == "psc":
+        if info.layers is not None and not info.layers.amplified:
+            raise UnsupportedNetwork(f"IBD-PSC amplifies BatchNorm layers: {info.layers.why_none()}")
         return IbdPsc(
             classifier,
             example_batch(classifier),

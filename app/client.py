@@ -13,7 +13,7 @@ import httpx
 
 __all__ = ["ClientError", "GatewayClient", "as_archive", "image_files"]
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm"}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".gif", ".tif", ".tiff", ".avif"}
 Advance = Callable[[int], object]
 """Told how many more bytes have been sent."""
 

@@ -6,7 +6,8 @@ ImageError
  ├─ UnsupportedImage   an image, but of a kind no classifier takes: animated, 32-bit samples
  └─ OversizedImage     more bytes or pixels than allowed
 
-Nothing is decoded before the size in its header was checked.
+Nothing is decoded before the size in its header was checked. Colours are taken as their numbers say: an ICC
+profile is not applied, as it is not where networks are trained.
 """
 
 import io
@@ -18,6 +19,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 __all__ = [
     "Decoder",
@@ -27,6 +29,7 @@ __all__ = [
     "Pixels",
     "UnreadableImage",
     "UnsupportedImage",
+    "readable",
 ]
 
 Pixels = npt.NDArray[np.float32]
@@ -39,6 +42,11 @@ RESAMPLING = {
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 DEEPEST = 65535  # a 16-bit sample's largest value
+ONE_PICTURE = (
+    "MPO",
+    "GIF",
+)  # a JPEG with a preview behind it; an animation of which the first frame is taken
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # TIFF: how grey is to be read
 
 # Pillow warns of what is odd in a file, in words that depend on the file: each would be another line in the
 # log and another entry in a registry that is never emptied. What matters is an exception, or is checked here.
@@ -100,15 +108,16 @@ class Decoder:
             image.load()
             # Orientation last of all: it may copy the image, so only what passed the checks gets here.
             upright = ImageOps.exif_transpose(image)
-        samples = self._deep(upright) if upright.mode in DEEP_MODES else self._shallow(upright)
+        deep = upright.mode in DEEP_MODES
+        samples = self._deep(deep_samples(image, upright)) if deep else self._shallow(upright)
         return np.ascontiguousarray(samples, dtype=np.float32)
 
     def _open(self, data: bytes) -> Image.Image:
         try:
-            return Image.open(io.BytesIO(data), formats=list(self.formats))
+            return Image.open(io.BytesIO(data), formats=readable(self.formats))
         except UnidentifiedImageError:
             raise UnreadableImage(
-                f"the bytes are not an image in one of the formats {', '.join(self.formats)}"
+                f"the bytes are not an image in one of the formats {', '.join(readable(self.formats))}"
             ) from None
 
     def _check(self, image: Image.Image) -> None:
@@ -117,8 +126,7 @@ class Decoder:
             raise OversizedImage(
                 f"the image is {width}×{height}, more than the {self.max_pixels} pixels that are taken"
             )
-        # MPO is what phones call a JPEG with a preview behind the picture; it is not animated.
-        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        if image.format not in ONE_PICTURE and getattr(image, "n_frames", 1) > 1:
             raise UnsupportedImage("the image is animated or has several pages; send one frame as an image")
         if image.mode == "F":
             raise UnsupportedImage("the image has floating-point samples; send 8 or 16 bits per sample")
@@ -133,11 +141,8 @@ class Decoder:
         samples = np.asarray(image, dtype=np.float32) / np.float32(255)
         return samples[None] if self.channels == 1 else samples.transpose(2, 0, 1)
 
-    def _deep(self, image: Image.Image) -> Pixels:
+    def _deep(self, values: npt.NDArray[np.int64]) -> Pixels:
         """16-bit grey, kept at its full precision; Pillow itself would clip it to 8 bits."""
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > DEEPEST:
-            raise UnsupportedImage("the image has 32-bit samples; send 8 or 16 bits per sample")
         grey = self._resize(Image.fromarray(values.astype(np.float32) / np.float32(DEEPEST)))
         samples = np.asarray(grey, dtype=np.float32).clip(0, 1)  # bicubic overshoots
         return np.broadcast_to(samples, (self.channels, *samples.shape))
@@ -147,6 +152,24 @@ class Decoder:
         if image.size == (width, height):
             return image
         return image.resize((width, height), RESAMPLING[self.interpolation])
+
+
+def readable(formats: Sequence[str]) -> list[str]:
+    """Those of `formats` that this Pillow can read; some of its builds lack AVIF."""
+    Image.init()
+    return [format for format in formats if format in Image.OPEN]
+
+
+def deep_samples(stored: Image.Image, upright: Image.Image) -> npt.NDArray[np.int64]:
+    """16-bit grey (H, W), 0 black and 65535 white, transparent pixels white. `stored` is the image as it was
+    opened, `upright` the same turned. Raises `UnsupportedImage` for deeper samples."""
+    values = np.asarray(upright).astype(np.int64)
+    if values.min() < 0 or values.max() > DEEPEST:
+        raise UnsupportedImage("the image has 32-bit samples; send 8 or 16 bits per sample")
+    if isinstance(stored, TiffImageFile) and stored.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        values = DEEPEST - values  # Pillow does so for 8 bits only
+    transparent = stored.info.get("transparency")
+    return np.where(values == transparent, DEEPEST, values) if isinstance(transparent, int) else values
 
 
 def over_white(image: Image.Image) -> Image.Image:

@@ -27,7 +27,7 @@ __all__ = ["DetectorName", "ImageFormat", "Settings", "SettingsError", "unknown_
 DetectorName = Literal[
     "profile", "psc", "spc", "nspc", "strip", "teco", "shrinkpad", "deepsweep", "frequency"
 ]
-ImageFormat = Literal["PNG", "JPEG", "WEBP", "BMP", "PPM", "GIF", "TIFF"]
+ImageFormat = Literal["PNG", "JPEG", "WEBP", "BMP", "PPM", "GIF", "TIFF", "AVIF"]
 MEBIBYTE = 1024 * 1024
 
 
@@ -78,6 +78,10 @@ class Settings(BaseSettings):
         "`port` answers 404 to the rest. None: one port for all.",
     )
     admin_host: str = Field(default="127.0.0.1", min_length=1, description="Address to bind `admin_port` on.")
+    trust_model_code: bool = Field(
+        default=False,
+        description="Run programs that the bundle holds (TorchScript): only where you trust its author.",
+    )
     device: str = Field(
         default="auto", description="`auto` (CUDA where there is one), or a torch device: cpu, cuda:1."
     )
@@ -341,9 +345,9 @@ class Settings(BaseSettings):
         default=4096 * MEBIBYTE, ge=1024, description="Most bytes that an archive may expand to."
     )
     image_formats: Annotated[tuple[ImageFormat, ...], NoDecode, CommaSeparated] = Field(
-        default=("PNG", "JPEG", "WEBP", "BMP", "PPM"),
+        default=("PNG", "JPEG", "WEBP", "BMP", "PPM", "GIF", "TIFF", "AVIF"),
         min_length=1,
-        description="Image formats that are decoded.",
+        description="Image formats that are decoded; of a GIF the first frame, AVIF where Pillow has it.",
     )
 
     # --- batching ---------------------------------------------------------------------------------

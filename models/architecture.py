@@ -1,9 +1,10 @@
-"""From the name in a bundle to a network: `torchvision:NAME`, `zoo:NAME`, `package.module:callable`."""
+"""From the name in a bundle to a network: `torchvision:NAME`, `timm:NAME`, `zoo:NAME`, `package:callable`."""
 
 import importlib
 import inspect
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import packages_distributions
 from typing import Any, get_type_hints
 
@@ -16,14 +17,18 @@ __all__ = ["build_network"]
 
 Builder = Callable[..., Any]
 
-# Arguments with which torchvision, timm and their like fetch weights from the network.
-DOWNLOADS = ("pretrained", "weights", "weights_backbone")
+# Arguments with which torchvision, timm and their like fetch weights from the network or from another file.
+DOWNLOADS = (
+    "pretrained", "weights", "weights_backbone",
+    "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay",
+)  # fmt: skip
 
 
 def build_network(architecture: str, args: dict[str, Any]) -> nn.Module:
     """Build the network `architecture` names, with `args` and randomly initialised weights.
 
-    `torchvision:NAME` is one of torchvision's image classifiers, `zoo:NAME` one of `models.zoo`, and
+    `torchvision:NAME` is one of torchvision's image classifiers, `timm:NAME` one of timm's (where that is
+    installed), `zoo:NAME` one of `models.zoo`, and
     `package.module:callable` a network class or a function that returns a network. The last imports that
     module, so a bundle that names one is as trusted as the module; what plainly builds no network
     (`os:system`, `torch:load`) is refused. Nothing is downloaded.
@@ -54,6 +59,8 @@ def _find_builder(architecture: str) -> Builder:
         return ZOO[name]
     if source == "torchvision":
         return _from_torchvision(name)
+    if source == "timm":
+        return _from_timm(name)
     return _from_module(source, name)
 
 
@@ -65,6 +72,16 @@ def _from_torchvision(name: str) -> Builder:
         raise ArchitectureError(f"torchvision has no image classifier {name!r}; see torchvision.models")
     builder: Builder = classifiers.get_model_builder(name)
     return builder
+
+
+def _from_timm(name: str) -> Builder:
+    try:
+        import timm
+    except ImportError as error:
+        raise ArchitectureError(f"timm:{name} needs the package timm: pip install -e '.[timm]'") from error
+    if not timm.is_model(name):
+        raise ArchitectureError(f"timm has no model {name!r}; see timm.list_models()")
+    return partial(timm.create_model, name)
 
 
 def _from_module(source: str, name: str) -> Builder:

@@ -15,6 +15,7 @@ __all__ = [
     "FileSpec",
     "InputSpec",
     "OnnxSpec",
+    "TorchScriptSpec",
     "TorchSpec",
     "read_artefact",
     "read_spec",
@@ -115,7 +116,19 @@ class OnnxSpec(FileSpec):
     output_name: str | None = None
 
 
-SPECS: dict[str, type[BundleSpec]] = {"torch": TorchSpec, "exported": ExportedSpec, "onnx": OnnxSpec}
+class TorchScriptSpec(FileSpec):
+    """A program that `torch.jit.save` wrote; `batch` where it was traced for that number of images only."""
+
+    backend: Literal["torchscript"] = "torchscript"
+    batch: Annotated[int, Field(ge=1, le=4096)] | None = None
+
+
+SPECS: dict[str, type[BundleSpec]] = {
+    "torch": TorchSpec,
+    "exported": ExportedSpec,
+    "torchscript": TorchScriptSpec,
+    "onnx": OnnxSpec,
+}
 """What `model.yaml` holds, by its `backend`."""
 
 

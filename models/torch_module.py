@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.architecture import build_network
-from models.base import ClassifierInfo, check_images
+from models.base import AccessName, ClassifierInfo, check_images
 from models.bundle import BundleSpec, TorchSpec, weights_path
 from models.contract import count_classes, pixel_network
 from models.errors import ArchitectureError
@@ -57,16 +57,21 @@ def load_torch(spec: TorchSpec, directory: Path, device: torch.device | str = "c
 
 
 def info_of(
-    spec: BundleSpec, digest: str, architecture: str, classes: int, layers: Layers | None = None
+    spec: BundleSpec,
+    digest: str,
+    architecture: str,
+    classes: int,
+    layers: Layers | None = None,
+    access: AccessName = "weights",
 ) -> ClassifierInfo:
-    """The facts of a classifier whose weights are within reach."""
+    """The facts of a classifier that runs here."""
     return ClassifierInfo(
         name=spec.name,
         version=spec.version,
         digest=digest,
         architecture=architecture,
         backend=spec.backend,
-        access="weights",
+        access=access,
         num_classes=classes,
         labels=spec.labels,
         channels=spec.input.channels,

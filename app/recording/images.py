@@ -45,6 +45,8 @@ def media_type(data: bytes) -> str:
     """By its first bytes alone: what a client calls it does not count."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
+    if data[4:12] == b"ftypavif":
+        return "image/avif"
     return next((kind for start, kind in KINDS if data.startswith(start)), "application/octet-stream")
 
 

@@ -1,5 +1,6 @@
 """Bytes → pixels: exact where nothing has to change, right where something has, an error otherwise."""
 
+import io
 import struct
 import zlib
 
@@ -7,9 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
-from app.images import Decoder, EmptyImage, ImageError, OversizedImage, UnreadableImage, UnsupportedImage
+from app.images import (
+    Decoder,
+    EmptyImage,
+    ImageError,
+    OversizedImage,
+    UnreadableImage,
+    UnsupportedImage,
+    readable,
+)
 from tests.app.routes.test_classify import animated, bomb_png
 from tests.app.tiny import encoded
 
@@ -105,6 +114,45 @@ def test_cmyk() -> None:
     assert np.allclose(out.mean((1, 2)), [0, 1, 1], atol=0.02)
 
 
+def test_cmyk_by_hand() -> None:
+    """R = 255 - min(255, C + K), exact in a TIFF."""
+    image = Image.new("CMYK", (8, 8), (255, 51, 0, 51))
+    out = decoder(formats=("TIFF",))(encoded(image, "TIFF"))
+    assert np.allclose(out.mean((1, 2)), [0, 0.64, 0.8], atol=1.5 / 255)
+
+
+def test_a_palette_with_an_opacity_for_each_colour() -> None:
+    image = Image.new("P", (8, 8), 0)
+    image.putpalette([0, 0, 0, 255, 0, 0])
+    image.paste(1, (0, 0, 4, 8))
+    out = decoder()(encoded(image, transparency=bytes([51, 102])))
+    assert np.allclose(out[:, 0, 0], [1, 0.6, 0.6], atol=1 / 255)  # red at an opacity of 0.4
+    assert np.allclose(out[:, 0, 7], 0.8, atol=1 / 255)  # black at 0.2
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def deep_png(colour_type: int, row: list[list[int]], transparent: int | None = None) -> bytes:
+    """A PNG of one row of 16-bit pixels."""
+    header = struct.pack(">IIBBBBB", len(row), 1, 16, colour_type, 0, 0, 0)
+    samples = [sample for pixel in row for sample in pixel]
+    parts = [chunk(b"IHDR", header)]
+    parts += [chunk(b"tRNS", struct.pack(">H", transparent))] if transparent is not None else []
+    parts += [chunk(b"IDAT", zlib.compress(b"\0" + struct.pack(f">{len(samples)}H", *samples)))]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")
+
+
+def deep_tiff(photometric: int, samples: list[int]) -> bytes:
+    """A little-endian TIFF of 2×2 16-bit grey pixels."""
+    tags = [(256, 2), (257, 2), (258, 16), (259, 1), (262, photometric), (273, 110), (277, 1), (279, 8)]
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0)
+    assert len(data) == 110
+    return data + struct.pack("<4H", *samples)
+
+
 class TestSixteenBits:
     """Scaled by 65535; Pillow's own conversion would clip everything above 255 to white."""
 
@@ -130,6 +178,32 @@ class TestSixteenBits:
         out = decoder(channels=1)(b"P5 8 8 65535\n" + values.tobytes())
         assert np.allclose(out, 0x8000 / 65535, atol=1e-6)
 
+    @pytest.mark.parametrize(("photometric", "grey"), [(1, 13107 / 65535), (0, 1 - 13107 / 65535)])
+    def test_a_tiff_by_what_it_says_of_white(self, photometric: int, grey: float) -> None:
+        """Tag 262: 1 black is zero, 0 white is zero."""
+        out = decoder((2, 2), 1, formats=("TIFF",))(deep_tiff(photometric, [13107] * 4))
+        assert np.allclose(out, grey, atol=1e-6)
+
+    def test_a_big_endian_tiff(self) -> None:
+        little = deep_tiff(1, [0x1234] * 4)
+        big = encoded(Image.frombytes("I;16B", (2, 2), struct.pack(">4H", *[0x1234] * 4)), "TIFF")
+        assert big[:2] == b"MM" or Image.open(io.BytesIO(big)).mode.startswith("I;16")
+        for data in (little, big):
+            assert np.allclose(decoder((2, 2), 1, formats=("TIFF",))(data), 0x1234 / 65535, atol=1e-6)
+
+    def test_a_transparent_grey_is_white(self) -> None:
+        out = decoder((1, 2), 1)(deep_png(0, [[1000], [2000]], transparent=1000))
+        assert np.allclose(out, [[[1.0, 2000 / 65535]]], atol=1e-6)
+
+    def test_colours_to_the_precision_of_8_bits(self) -> None:
+        out = decoder((1, 2), 3)(deep_png(2, [[0xFFFF, 0x8000, 0x0180], [0, 0x00FF, 0xFF00]]))
+        assert np.allclose(out[:, 0, 0], [1, 0x8000 / 65535, 0x0180 / 65535], atol=1 / 255)
+        assert np.allclose(out[:, 0, 1], [0, 0x00FF / 65535, 0xFF00 / 65535], atol=1 / 255)
+
+    def test_colours_over_white(self) -> None:
+        out = decoder((1, 2), 3)(deep_png(6, [[0, 0, 0, 0xFFFF], [0, 0, 0, 0]]))
+        assert np.array_equal(out[:, 0], [[0, 1]] * 3)
+
     def test_more_bits_are_refused(self) -> None:
         wide = encoded(Image.fromarray(np.full((8, 8), 1_000_000, dtype=np.int32)), "TIFF")
         with pytest.raises(UnsupportedImage, match="32-bit"):
@@ -153,6 +227,45 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     exif[0x0112] = orientation
     out = decoder(channels=1)(encoded(np.ascontiguousarray(stored), "PNG", exif=exif))
     assert np.array_equal(out[0], upright.astype(np.float32) / np.float32(255))
+
+
+@pytest.mark.parametrize(
+    "profile", [ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes(), b"junk"]
+)
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_an_icc_profile_changes_nothing(format: str, profile: bytes) -> None:
+    values = noise(8, 8, 3)
+    options = {"lossless": True} if format == "WEBP" else {}
+    plain = decoder(formats=(*FORMATS, "TIFF"))(encoded(values, format, **options))
+    tagged = decoder(formats=(*FORMATS, "TIFF"))(encoded(values, format, icc_profile=profile, **options))
+    assert np.array_equal(plain, tagged)
+
+
+def test_of_a_gif_the_first_frame() -> None:
+    frames = [Image.new("L", (8, 8), grey) for grey in (51, 204)]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert Image.open(io.BytesIO(data)).n_frames == 2
+    assert np.allclose(decoder(formats=("GIF",))(data), 0.2)
+
+
+def test_a_gifs_transparent_colour_is_white() -> None:
+    image = Image.new("P", (8, 8), 1)
+    image.putpalette([10, 20, 30, 0, 0, 0])
+    assert np.allclose(decoder(formats=("GIF",))(encoded(image, "GIF", transparency=1)), 1.0)
+
+
+def test_avif() -> None:
+    """Lossy: nearly the colours, where Pillow has it."""
+    if "AVIF" not in readable(["AVIF"]):
+        pytest.skip("this Pillow lacks AVIF")
+    data = encoded(Image.new("RGB", (16, 16), (255, 51, 102)), "AVIF", quality=100)
+    assert np.allclose(decoder(formats=("AVIF",))(data).mean((1, 2)), [1.0, 0.2, 0.4], atol=0.02)
+
+
+def test_a_format_that_this_pillow_lacks_is_left_out() -> None:
+    assert readable(["PNG", "NOSUCH"]) == ["PNG"]
+    with pytest.raises(UnreadableImage, match=r"one of the formats PNG$"):
+        decoder(formats=("PNG", "NOSUCH"))(b"\0" * 100)
 
 
 def test_a_phones_jpeg_with_a_preview_is_one_picture() -> None:

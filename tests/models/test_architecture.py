@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from detectors.amplification import batch_norm_order
 from models.architecture import build_network
 from models.errors import ArchitectureError
 
@@ -135,3 +136,29 @@ def test_a_module_that_fails_while_it_is_imported(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(sys, "path", [os.fspath(tmp_path), *sys.path])
     with pytest.raises(ArchitectureError, match="broken_module:net cannot be imported: division by zero"):
         build_network("broken_module:net", {})
+
+
+class TestTimm:
+    """Where timm is installed, which is an extra."""
+
+    @pytest.fixture(autouse=True)
+    def _installed(self) -> None:
+        pytest.importorskip("timm")
+
+    def test_a_network_by_name(self) -> None:
+        network = build_network("timm:test_resnet", {"num_classes": 4}).eval()
+        assert network(torch.rand(2, 3, 32, 32)).shape == (2, 4)
+        order = batch_norm_order(network, torch.rand(1, 3, 32, 32))
+        assert (order[0], order[-1], len(order)) == ("conv1.1", "layer4.0.downsample.2", 15)
+
+    def test_unknown(self) -> None:
+        with pytest.raises(ArchitectureError, match="timm has no model 'resnet20000'"):
+            build_network("timm:resnet20000", {})
+
+    @pytest.mark.parametrize(
+        "args", [{"pretrained": True}, {"checkpoint_path": "/tmp/x.pt"}, {"pretrained_cfg": {"url": "x"}}]
+    )
+    def test_nothing_is_fetched(self, args: dict[str, Any]) -> None:
+        name = next(iter(args))
+        with pytest.raises(ArchitectureError, match=f"remove {name!r}: weights come from the bundle"):
+            build_network("timm:test_resnet", args)

@@ -37,4 +37,5 @@ def test_media_types(format: str, kind: str) -> None:
 def test_what_is_no_known_image_is_just_bytes() -> None:
     assert media_type(encoded(pixels(1)[0], "PPM")) == "image/x-portable-graymap"
     assert media_type(b"<html><script>") == "application/octet-stream"
+    assert media_type(b"\0\0\0\x1cftypavif\0\0\0\0") == "image/avif"
     assert media_type(b"") == "application/octet-stream"

@@ -154,7 +154,7 @@ BAD = {
     "bomb": (bomb_png(6000), 413, "image-too-large"),
     "bigger bomb": (bomb_png(60_000), 413, "image-too-large"),
     "animated": (animated(), 415, "unsupported-image"),
-    "a format that is not allowed": (encoded(pixels(1)[0], "GIF"), 422, "unreadable-image"),
+    "a format that is not allowed": (encoded(pixels(1)[0], "ICO"), 422, "unreadable-image"),
 }
 
 
