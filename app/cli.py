@@ -7,7 +7,7 @@ calibration without power or at odds with its labels; a demo that failed); 2 wha
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from socket import socket
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ import uvicorn
 from rich.progress import Progress, track
 
 from app.calibration_commands import commands as calibration_commands
-from app.client import GatewayClient, image_files
+from app.client import Client, Options, image_files
 from app.decision_commands import commands as decision_commands
 from app.inspection import inspect_bundle
 from app.learn_commands import commands as learn_commands
@@ -40,7 +40,6 @@ app.command("demo")(demo)
 app.add_typer(calibration_commands)
 app.add_typer(learn_commands, name="learn")
 app.add_typer(decision_commands, name="decisions")
-IMAGES_PER_REQUEST = 32
 NOT_STARTED = 3  # exit code of `serve`
 KEEP_ALIVE_S = 75  # longer than the proxies before it keep an idle connection
 
@@ -119,14 +118,12 @@ def classify(
     as_json: AsJson = False,
 ) -> None:
     """Send images and print what was let through and what was stopped."""
-    with told_plainly(), GatewayClient(url, api_key) as gateway:
+    with told_plainly(), Client(url, api_key, Options(full=full)) as gateway:
         found = image_files(files)
         if not found:
             raise ValueError("there are no images in what was named")
-        requests = [found[i : i + IMAGES_PER_REQUEST] for i in range(0, len(found), IMAGES_PER_REQUEST)]
-        rows: list[tuple[str, dict[str, Any]]] = []
-        for paths in track(requests, "classifying", console=errors, transient=True):
-            rows += zip(map(str, paths), gateway.classify(paths, full=full), strict=True)
+        answers = track(gateway.results(found), "classifying", len(found), console=errors, transient=True)
+        rows: list[tuple[str, Mapping[str, Any]]] = [(str(file), result.content) for file, result in answers]
     if as_json:
         print(json.dumps([{"file": file, **result} for file, result in rows], indent=2))
     else:
@@ -135,7 +132,7 @@ def classify(
         raise typer.Exit(NEWS)
 
 
-def summary(rows: Sequence[tuple[str, dict[str, Any]]]) -> str:
+def summary(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     counts: dict[str, int] = {}
     for _, result in rows:
         verdict = result["verdict"] or "unreadable"

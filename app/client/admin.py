@@ -1,38 +1,20 @@
-"""A small client of the gateway, for the command line."""
+"""The paths of an admin: calibrations, modes, decisions."""
 
-import contextlib
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import IO, Any, Self
 from urllib.parse import quote as quoted
 
 import httpx
 
-__all__ = ["ClientError", "GatewayClient", "as_archive", "image_files"]
+from app.client.errors import Unreachable, check, json_of
+from app.client.files import as_archive, opened
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".gif", ".tif", ".tiff", ".avif"}
+__all__ = ["Advance", "GatewayClient"]
+
 Advance = Callable[[int], object]
 """Told how many more bytes have been sent."""
-
-
-class ClientError(Exception):
-    """The gateway could not be reached, or answered with a problem; the text says which and why."""
-
-
-def image_files(paths: Sequence[Path]) -> list[Path]:
-    """The files among `paths`, and the image files below the folders among them, in sorted order."""
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            found += [
-                f for f in sorted(path.rglob("*")) if f.is_file() and f.suffix.lower() in IMAGE_SUFFIXES
-            ]
-        else:
-            found.append(path)
-    return found
 
 
 class Upload:
@@ -66,19 +48,6 @@ class GatewayClient:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.http.close()
 
-    def classify(self, paths: Sequence[Path], *, full: bool = False) -> list[dict[str, Any]]:
-        """The results of the images in `paths`, in order, by one request.
-
-        Raises `ClientError`, and `ValueError` for a file that cannot be read.
-        """
-        with contextlib.ExitStack() as stack:
-            parts = [("images", (path.name, stack.enter_context(_open(path)))) for path in paths]
-            answer = self._request(
-                "POST", "/classify", params={"full": "true"} if full else None, files=parts
-            )
-        results: list[dict[str, Any]] = answer["results"]
-        return results
-
     def calibrate(
         self,
         source: Path,
@@ -92,7 +61,7 @@ class GatewayClient:
 
         `started` is told the bytes to send and gives the function that is told of each step.
         """
-        with as_archive(source) as archive, _open(archive) as file:
+        with as_archive(source) as archive, opened(archive) as file:
             upload = Upload(file, started(archive.stat().st_size))
             parts = {"archive": (archive.name, upload, "application/zip")}
             given = {"alpha": alpha, "contamination": contamination}
@@ -106,10 +75,10 @@ class GatewayClient:
             with self.http.stream("GET", "/decisions/export", params=asked) as answer:
                 if answer.is_error:
                     answer.read()
-                    raise self._problem(answer, "/decisions/export")
+                check(answer)
                 yield from answer.iter_lines()
         except httpx.HTTPError as error:
-            raise ClientError(f"{self.http.base_url} broke off: {error or type(error).__name__}") from error
+            raise Unreachable(f"{self.http.base_url} broke off: {error or type(error).__name__}") from error
 
     def info(self) -> dict[str, Any]:
         return self._request("GET", "/info")
@@ -156,58 +125,19 @@ class GatewayClient:
         self._request("POST", "/mode", json={"mode": mode})
 
     def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        found: dict[str, Any] = self._json(self._send(method, path, **options), path)
+        found: dict[str, Any] = json_of(self._send(method, path, **options))
         return found
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         """The answer, unless it is a problem. Raises `ClientError`."""
         try:
-            answer = self.http.request(method, path, **options)
+            return check(self.http.request(method, path, **options))
         except httpx.HTTPError as error:
-            raise ClientError(
+            raise Unreachable(
                 f"{self.http.base_url} does not answer: {error or type(error).__name__}"
-            ) from error
-        if answer.is_error:
-            raise self._problem(answer, path)
-        return answer
-
-    def _problem(self, answer: httpx.Response, path: str) -> ClientError:
-        content = self._json(answer, path)
-        return ClientError(f"{content.get('title', answer.status_code)}: {content.get('detail', '')}")
-
-    def _json(self, answer: httpx.Response, path: str) -> Any:
-        try:
-            return answer.json()
-        except ValueError as error:
-            raise ClientError(
-                f"{self.http.base_url}{path} did not answer in JSON: is it a gateway?"
             ) from error
 
 
 def _part(id: str) -> str:
     """`id` as one part of a path, whatever is in it."""
     return quoted(id, safe="")
-
-
-def _open(path: Path) -> IO[bytes]:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def as_archive(source: Path) -> Iterator[Path]:
-    """`source` itself where it is a file; a folder is packed into a temporary zip first."""
-    if not source.is_dir():
-        yield source
-        return
-    files = image_files([source])
-    if not files:
-        raise ValueError(f"{source} holds no images")
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / f"{source.name or 'images'}.zip"
-        with zipfile.ZipFile(path, "w") as archive:
-            for file in files:
-                archive.write(file, file.relative_to(source).as_posix())
-        yield path
