@@ -144,6 +144,7 @@ class Calibrator:
         self.active: Record | None = None  # the one enforced
         self.mismatch: str | None = None  # why the store's active calibration is not enforced
         self.progress: Progress | None = None  # of the calibration under way
+        self._followed: str | None = None  # the store's active calibration, enforced or found not to fit
         self._switching = asyncio.Lock()
 
     @contextlib.contextmanager
@@ -280,6 +281,14 @@ class Calibrator:
         else:
             self._enforce(record, guard)
 
+    async def follow(self) -> None:
+        """`restore`, should another gateway have changed what is active. Raises `StoreError`."""
+        if await asyncio.to_thread(self.store.active_id) == self._followed:
+            return
+        async with self._switching:  # or this gateway is about to change it itself
+            if await asyncio.to_thread(self.store.active_id) != self._followed:
+                await self.restore()
+
     def misfit(self, record: Record) -> str | None:
         """Why `record` cannot be enforced here; None where it can."""
         try:
@@ -301,7 +310,7 @@ class Calibrator:
 
     def _enforce(self, record: Record, guard: Guard) -> None:
         self.firewall.enforce(guard)
-        self.active, self.mismatch = record, None
+        self.active, self.mismatch, self._followed = record, None, record.id
         self.metrics.calibrated(record.id, record.created_at.timestamp(), record.alpha)
         log.info("calibration %s is enforced", record.id)
 

@@ -30,6 +30,7 @@ from app.batcher import Closed, DeadlineExceeded, Overloaded
 from app.calibrator import CalibrationBusy, CalibrationMismatch, UnusableImages
 from app.callers.quota import RateLimited
 from app.firewall import NotCalibrated
+from app.follower import StaleCalibration
 from app.forms import FormError, NoRoom, TooManyParts
 from app.images import EmptyImage, ImageError, OversizedImage, UnreadableImage, UnsupportedImage
 from app.labels import LabelError
@@ -142,6 +143,7 @@ KINDS: dict[type[Exception], Kind] = {
     UnknownDecision: Kind(404, "unknown-decision", "There is no such decision"),
     UnknownImage: Kind(404, "unknown-image", "There is no such image in quarantine"),
     RateLimited: Kind(429, "rate-limited", "Too many images"),
+    StaleCalibration: Kind(503, "calibration-stale", "The active calibration cannot be confirmed"),
     NotCalibrated: Kind(503, "not-calibrated", "Nothing to judge by yet"),
     Overloaded: Kind(503, "overloaded", "Too much is waiting"),
     DeadlineExceeded: Kind(504, "deadline-exceeded", "The answer would come too late"),

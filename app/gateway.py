@@ -20,6 +20,7 @@ from app.callers.told import coarse
 from app.context import request_id
 from app.decoding import DecodePool
 from app.firewall import Firewall, Inspection, NotCalibrated
+from app.follower import Follower, StaleCalibration
 from app.images import Decoder, ImageError, Pixels
 from app.labels import Labels
 from app.learner import Learner
@@ -115,6 +116,11 @@ class Gateway:
         )
         self.watch = DriftWatch(firewall, self.metrics, settings.drift_run_length)
         self.learner = self._learner() if settings.learn_from_traffic else None
+        self.follower = Follower(
+            self.calibrator.follow,
+            lag=settings.calibration_lag_s,
+            bounded=settings.database_url is not None,
+        )
         self.batcher = Batcher(
             self._inspect,
             self.worker.run,
@@ -149,7 +155,8 @@ class Gateway:
 
     def _inspect(self, requests: Sequence[_Request]) -> list[Judged]:
         """Judge the images of several requests together; a request's images stay together, so one
-        calibration judges them all. Runs on the device thread."""
+        calibration judges them all. Runs on the device thread. Raises `StaleCalibration`."""
+        self.follower.require_fresh()
         mode = self.firewall.mode  # it changes between batches only: see `switch`
         answers: dict[int, Judged] = {}
         for full in (False, True):
@@ -200,6 +207,7 @@ class Gateway:
     async def start(self) -> None:
         """Restore the active calibration and warm everything up; ready when it returns."""
         await self.calibrator.restore()
+        self.follower.start()
         try:
             await self.worker.run(self._warm_up)
         except UpstreamError as error:  # it may come up after us
@@ -229,6 +237,7 @@ class Gateway:
     async def close(self) -> None:
         """Answer everything that was accepted, then end threads and store."""
         await self.batcher.close()
+        await self.follower.close()
         if self.learner is not None:
             await self.learner.close()
         await asyncio.to_thread(self.worker.close)
@@ -251,15 +260,16 @@ class Gateway:
         """None where traffic may come, else the sentence that says what the operator has to do."""
         try:
             self.require_ready()
-        except (NotCalibrated, CalibrationMismatch) as error:
+        except (NotCalibrated, CalibrationMismatch, StaleCalibration) as error:
             return str(error)
         return None
 
     def require_ready(self) -> None:
         """In enforce mode, raise `CalibrationMismatch` or `NotCalibrated` where nothing can be enforced.
 
-        Monitor mode withholds nothing, so it always lets traffic pass.
+        Monitor mode withholds nothing, so it lets traffic pass then. In either, raise `StaleCalibration`.
         """
+        self.follower.require_fresh()
         if self.firewall.guard is not None or self.firewall.mode is Mode.MONITOR:
             return
         send = (

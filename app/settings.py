@@ -91,6 +91,13 @@ class Settings(BaseSettings):
         description="Database of calibrations, decisions and the quarantine's index: "
         "postgresql://user:password@host/name; an SQLite file in `data_dir` where it is not set.",
     )
+    calibration_lag_s: float = Field(
+        default=10,
+        ge=0.5,
+        le=3600,
+        description="Another gateway's activation is followed within so many seconds. With `database_url`, a "
+        "gateway that could not ask for longer what is active judges nothing until it can.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level logged."
     )

@@ -1,0 +1,121 @@
+"""Gateways on one database: what one activates the others enforce, within the bound or not at all."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.follower import Follower, StaleCalibration
+from app.storage.errors import StoreError
+from tests.app.conftest import MakeClient
+from tests.app.routes.test_classify import gateway_of, slug
+from tests.app.tiny import form, pngs
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def follower(answers: list[Exception | None], clock: Clock, *, bounded: bool = True) -> Follower:
+    async def follow() -> None:
+        clock.now += 0.5  # the answer takes its time
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+
+    found = Follower(follow, lag=10, bounded=bounded, clock=clock)
+    found._task = asyncio.Future(loop=asyncio.new_event_loop())  # type: ignore[assignment]  # as if started
+    return found
+
+
+def test_fresh_from_when_it_asked_not_from_when_it_was_answered() -> None:
+    clock = Clock()
+    asked = follower([None], clock)
+    asyncio.run(asked.ask())
+    clock.now = 110.0
+    asked.require_fresh()
+    clock.now = 110.25
+    with pytest.raises(StaleCalibration, match=r"for 10 s .* most is 10 s"):
+        asked.require_fresh()
+
+
+def test_stale_after_failures_and_fresh_again_after_an_answer() -> None:
+    clock = Clock()
+    asked = follower([StoreError("down"), RuntimeError("odd"), None], clock)
+    asyncio.run(asked.ask())
+    asyncio.run(asked.ask())
+    clock.now = 111.0
+    with pytest.raises(StaleCalibration):
+        asked.require_fresh()
+    asyncio.run(asked.ask())
+    asked.require_fresh()
+
+
+def test_alone_with_its_database_it_goes_on() -> None:
+    clock = Clock()
+    alone = follower([StoreError("down")], clock, bounded=False)
+    asyncio.run(alone.ask())
+    clock.now = 1e6
+    alone.require_fresh()
+
+
+def until(reached: Callable[[], Any]) -> None:
+    for _ in range(1000):
+        if reached():
+            return
+        time.sleep(0.02)
+    raise TimeoutError
+
+
+def active(client: TestClient) -> Any:
+    found = client.get("/info").json()["calibration"]
+    return found and found["id"]
+
+
+def calibrate(client: TestClient, seed: int) -> str:
+    answer = client.post("/calibrate", files=form(pngs(40, seed=seed)))
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def test_what_one_gateway_activates_the_other_enforces(make_client: MakeClient) -> None:
+    one, other = make_client(calibration_lag_s=0.5), make_client(calibration_lag_s=0.5)
+    assert other.post("/classify", files=form(pngs(1))).status_code == 503
+    first = calibrate(one, 1)
+    until(lambda: active(other) == first)
+    assert other.post("/classify", files=form(pngs(1))).json()["calibration"] == first
+    second = calibrate(other, 2)
+    until(lambda: active(one) == second)
+    assert one.post(f"/calibrations/{first}/activate").status_code == 200
+    until(lambda: active(other) == first)
+    history = one.get("/calibrations").json()["activations"]
+    assert [each["calibration"] for each in history] == [first, second, first]  # following activates nothing
+
+
+def test_a_database_that_is_away_for_too_long(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_client(calibration_lag_s=0.5)
+    calibrate(client, 1)
+    gateway = gateway_of(client)
+    gateway.follower._bounded = True  # as with a database that others use
+    assert client.post("/classify", files=form(pngs(1))).status_code == 200
+
+    def down() -> None:
+        raise StoreError("the store failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gateway.store, "active_id", down)
+        until(lambda: client.get("/readyz").status_code == 503)
+        refused = client.post("/classify", files=form(pngs(1)))
+        assert (refused.status_code, slug(refused)) == (503, "calibration-stale")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert client.get("/livez").status_code == 200
+    until(lambda: client.get("/readyz").status_code == 200)
+    assert client.post("/classify", files=form(pngs(1))).status_code == 200
