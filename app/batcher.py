@@ -10,6 +10,7 @@ BatcherError
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from typing import Generic, Self, TypeVar, cast
 from app.fair_queue import FairQueue
 
 __all__ = ["BatchFigures", "Batcher", "BatcherError", "Closed", "DeadlineExceeded", "Overloaded", "Ticket"]
+
+log = logging.getLogger("triggerwall.batcher")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -218,8 +221,13 @@ class Batcher(Generic[T, R]):
     async def _serve(self) -> None:
         while await self._batch_is_due():
             batch = self._take()
-            if batch:
+            try:
                 await self._answer(batch)
+            except Exception as error:  # a fault of ours: these get it, and the next ones are served
+                log.exception("a batch could not be handled")
+                for place in batch:
+                    if not place.answer.done():
+                        place.answer.set_exception(error)
 
     async def _batch_is_due(self) -> bool:
         """Wait until a batch should go out; False when closing and nothing is left."""

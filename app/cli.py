@@ -9,13 +9,12 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from socket import socket
 from typing import Annotated, Any
 
 import typer
-import uvicorn
 from rich.progress import Progress, track
 
+from app import logs
 from app.calibration_commands import commands as calibration_commands
 from app.client import Client, Options, image_files
 from app.decision_commands import commands as decision_commands
@@ -23,6 +22,7 @@ from app.inspection import inspect_bundle
 from app.learn_commands import commands as learn_commands
 from app.main import create_app
 from app.power import power_table, probe_bundle
+from app.serving.server import run
 from app.settings import Settings, unknown_variables
 from app.settings_reference import markdown, settings_facts
 from app.tables import facts_table, results_table, settings_table
@@ -41,7 +41,6 @@ app.add_typer(calibration_commands)
 app.add_typer(learn_commands, name="learn")
 app.add_typer(decision_commands, name="decisions")
 NOT_STARTED = 3  # exit code of `serve`
-KEEP_ALIVE_S = 75  # longer than the proxies before it keep an idle connection
 
 
 def main() -> None:
@@ -75,36 +74,12 @@ def serve(
     """Run the gateway. Everything else is set by TRIGGERWALL_* variables or the file."""
     with told_plainly():
         settings = Settings(**given(bundle=bundle, host=host, port=port, mode=mode, config=config))
-        logging.basicConfig(
-            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
-        logging.getLogger("httpx").setLevel(
-            logging.WARNING
-        )  # it tells of every request to a remote classifier
+        logs.set_up(settings.log_level)
         for name in unknown_variables():
             logging.getLogger("triggerwall").warning("%s is no setting: is it misspelt?", name)
         service = create_app(settings)
-    http = uvicorn.Config(
-        service,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-    )
-    server = uvicorn.Server(http)
-    server.run(sockets=_sockets(http, settings))
-    if not server.started:  # the reason is in the log
+    if not run(service, service.state.gateway):  # the reason is in the log
         raise typer.Exit(NOT_STARTED)
-
-
-def _sockets(config: uvicorn.Config, settings: Settings) -> list[socket] | None:
-    """What to listen on; None leaves the one public port to the server."""
-    if settings.admin_port is None:
-        return None
-    admin = uvicorn.Config(config.app, host=settings.admin_host, port=settings.admin_port, log_config=None)
-    return [config.bind_socket(), admin.bind_socket()]
 
 
 @app.command()

@@ -6,8 +6,7 @@ Problem                the HTTP layer's own refusals
  ├─ UnsupportedMediaType the body is of a kind the path does not take
  ├─ NotFound             there is nothing of that name
  ├─ Conflict             the gateway is not in a state for that
- ├─ InvalidRequest       fields that make no sense together
- └─ Stuck                the device does not return from a call
+ └─ InvalidRequest       fields that make no sense together
 
 Everything else is raised by the module where it happens, under the name it has there.
 """
@@ -32,9 +31,12 @@ from app.callers.quota import RateLimited
 from app.firewall import NotCalibrated
 from app.follower import StaleCalibration
 from app.forms import FormError, NoRoom, TooManyParts
+from app.gateway import OutOfOrder
 from app.images import EmptyImage, ImageError, OversizedImage, UnreadableImage, UnsupportedImage
+from app.isolation import Unjudged
 from app.labels import LabelError
-from app.middleware import CLIENT_GONE, BodyTooLarge
+from app.middleware import CLIENT_GONE
+from app.serving.bodies import BodyTooLarge, BodyTooSlow, TooMuchInFlight
 from app.storage.errors import StoreError, UnknownCalibration, UnknownDecision, UnknownImage
 from app.v2.errors import BadRequest, RejectedRows, UnknownModel
 from detectors.base import CalibrationError, DetectorError
@@ -48,7 +50,6 @@ __all__ = [
     "Kind",
     "NotFound",
     "Problem",
-    "Stuck",
     "Unauthorized",
     "UnsupportedMediaType",
     "hidden",
@@ -94,10 +95,6 @@ class InvalidRequest(Problem):
     """Raised for fields that are missing, unknown, or contradict each other."""
 
 
-class Stuck(Problem):
-    """Raised on /livez where only a restart helps."""
-
-
 @dataclass(frozen=True)
 class Kind:
     """One row of the table. `told` is false where the exception's text is not for the caller."""
@@ -122,13 +119,14 @@ KINDS: dict[type[Exception], Kind] = {
     NotFound: Kind(404, "not-found", "There is no such thing"),
     Conflict: Kind(409, "conflict", "The gateway's state does not allow it"),
     InvalidRequest: Kind(422, "invalid-request", "The request makes no sense"),
-    Stuck: Kind(503, "device-stuck", "The device does not answer"),
     EmptyImage: Kind(422, "empty-image", "The image is empty"),
     UnreadableImage: Kind(422, "unreadable-image", "The image cannot be read"),
     UnsupportedImage: Kind(415, "unsupported-image", "This kind of image is not taken"),
     OversizedImage: Kind(413, "image-too-large", "The image is too large"),
     ImageError: Kind(422, "unreadable-image", "The image cannot be read"),
     BodyTooLarge: Kind(413, "body-too-large", "The body is too large"),
+    BodyTooSlow: Kind(408, "too-slow", "The body did not come in time"),
+    TooMuchInFlight: Kind(503, "overloaded", "Too much is waiting"),
     TooManyParts: Kind(413, "too-many-parts", "The form has too many parts"),
     NoRoom: Kind(507, "no-room", "There is no room for the body"),
     FormError: Kind(400, "malformed-form", "The form cannot be read"),
@@ -144,6 +142,8 @@ KINDS: dict[type[Exception], Kind] = {
     UnknownImage: Kind(404, "unknown-image", "There is no such image in quarantine"),
     RateLimited: Kind(429, "rate-limited", "Too many images"),
     StaleCalibration: Kind(503, "calibration-stale", "The active calibration cannot be confirmed"),
+    OutOfOrder: Kind(503, "device-stuck", "The device does not answer"),
+    Unjudged: Kind(503, "not-judged", "The image could not be judged"),
     NotCalibrated: Kind(503, "not-calibrated", "Nothing to judge by yet"),
     Overloaded: Kind(503, "overloaded", "Too much is waiting"),
     DeadlineExceeded: Kind(504, "deadline-exceeded", "The answer would come too late"),

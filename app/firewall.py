@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from app.draws import draws, new_secret
+from app.isolation import Unjudged, isolate
 from app.policy import Detection, Mode, Verdict, decide, is_suspicious
 from app.stopwatch import Stopwatch
 from detectors.base import BasePass, CalibrationError, Detector, Floats, Scorer
@@ -49,6 +50,12 @@ class Inspection:
     verdict: Verdict
     detections: tuple[Detection, ...]
     probabilities: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def is_number(self) -> bool:
+        """False where the classifier's confidence or a detector's score is not a number."""
+        scores = [found.score for found in self.detections]
+        return not any(math.isnan(value) for value in [self.confidence or 0.0, *scores])
 
 
 @dataclass(frozen=True)
@@ -231,19 +238,53 @@ class Firewall:
 
         Returns the id of the calibration that judged, and one `Inspection` per image. With `full` every
         score is exact; otherwise a detector stops as soon as its verdict is certain. Raises
-        `NotCalibrated` in enforce mode when there is nothing to judge by.
+        `NotCalibrated` in enforce mode when there is nothing to judge by, and whatever the classifier or a
+        detector raises.
         """
-        guard = self.guard
-        if guard is None and self.mode is Mode.ENFORCE:
-            raise NotCalibrated("no calibration is active")
+        guard = self._required_guard()
         return (guard.id if guard else None), self._judge(images, guard, full, self.fail_open)
+
+    @torch.inference_mode()
+    def inspect_apart(
+        self,
+        images: Tensor,
+        *,
+        full: bool = False,
+        failed: Callable[[BaseException, int], None],
+        give_up: Callable[[], bool],
+    ) -> tuple[str | None, list[Inspection | Unjudged]]:
+        """As `inspect`, but where an image makes the classifier or a detector fail, the others are judged all
+        the same, by the same calibration. `failed` and `give_up`: see `isolate`. Raises `UpstreamError`
+        all the same: a remote classifier that is not there is no image's fault, and is not asked again."""
+        guard = self._required_guard()
+        outcomes = isolate(
+            lambda part: self._judge(part, guard, full, self.fail_open),
+            images,
+            failed=failed,
+            give_up=give_up,
+            shared=(UpstreamError,),
+        )
+        return (guard.id if guard else None), outcomes
+
+    def _required_guard(self) -> Guard | None:
+        if self.guard is None and self.mode is Mode.ENFORCE:
+            raise NotCalibrated("no calibration is active")
+        return self.guard
+
+    @torch.inference_mode()
+    def self_test(self) -> None:
+        """Judge two grey images by what is enforced now: what it raises is no fault of anybody's image."""
+        self._judge(self._grey_images(), self.guard, full=True)
+
+    def _grey_images(self) -> Tensor:
+        info = self.classifier.info
+        return torch.full((2, info.channels, *info.size), 0.5)
 
     @torch.inference_mode()
     def rehearse(self, guard: Guard) -> None:
         """Judge two grey images by `guard`, which need not be enforced: whatever its detectors would raise
         on traffic is raised here. Raises `CalibrationError` where a detector's stages leave terms out."""
-        info = self.classifier.info
-        images = torch.full((2, info.channels, *info.size), 0.5)
+        images = self._grey_images()
         self._judge(images, guard, full=False)
         for inspection in self._judge(images, guard, full=True):
             for found in inspection.detections:
@@ -263,12 +304,14 @@ class Firewall:
         base = self._base_pass(self._to_device(images), watches)
         stopwatch.mark("predict")
         lots = self._draws(images, guard)
-        results = self._scores(base, watches, lots, full, fail_open)
+        probabilities = base.logits.softmax(1)
+        confidence = probabilities.gather(1, base.labels[:, None]).squeeze(1)
+        # argmax of a row that is not a number is label 0, and it agrees with itself: such a row has no score.
+        lost = confidence.isnan()
+        results = self._scores(base, watches, lots, lost, full, fail_open)
         failed_open = len(results) < len(watches)
         # One transfer for the figures: label, confidence, number, then score, threshold and exactness per
         # detector.
-        probabilities = base.logits.softmax(1)
-        confidence = probabilities.gather(1, base.labels[:, None]).squeeze(1)
         firsts = [base.labels.double(), confidence.double(), lots]
         columns = [*firsts, *[column for result in results for column in result]]
         table = torch.stack(columns, dim=1).cpu().numpy()
@@ -302,13 +345,19 @@ class Firewall:
         return draws(images, guard.secret).to(self.classifier.device)
 
     def _scores(
-        self, base: BasePass, watches: Sequence[Watch], lots: Tensor, full: bool, fail_open: bool
+        self,
+        base: BasePass,
+        watches: Sequence[Watch],
+        lots: Tensor,
+        lost: Tensor,
+        full: bool,
+        fail_open: bool,
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
         """One result per watch; fewer where a remote classifier failed and that is allowed."""
         results: list[tuple[Tensor, Tensor, Tensor]] = []
         try:
             for watch in watches:
-                results.append(self._score(base, watch, lots, full))  # noqa: PERF401  (what came before counts)
+                results.append(self._score(base, watch, lots, lost, full))  # noqa: PERF401  (what came before counts)
         except UpstreamError as error:
             if not fail_open:
                 raise
@@ -316,12 +365,12 @@ class Firewall:
         return results
 
     @staticmethod
-    def _score(base: BasePass, watch: Watch, lots: Tensor, full: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def _score(
+        base: BasePass, watch: Watch, lots: Tensor, lost: Tensor, full: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         thresholds = watch.thresholds_for(base.labels, lots)
         scores = watch.scorer.score(base, None if full else thresholds)
-        # argmax of a row that is not a number is label 0, and it agrees with itself: such a row has no score.
-        values = scores.values.masked_fill(base.logits.isnan().any(1), math.nan)
-        return values, thresholds, scores.exact.double()
+        return scores.values.masked_fill(lost, math.nan), thresholds, scores.exact.double()
 
     def _inspection(
         self,

@@ -22,6 +22,8 @@ __all__ = ["Form", "FormError", "NoRoom", "Part", "TooManyParts", "read_form"]
 
 SPOOL_BYTES = 1024 * 1024  # up to here a form stays in memory
 MAX_FIELD_BYTES = 4096  # a text field: a label, or alpha
+MAX_HEADERS = 8  # of one part; two say all there is to say
+MAX_HEADER_BYTES = 4096
 MAX_NAME = 200  # characters of a file name that are kept, for messages
 
 
@@ -197,9 +199,15 @@ class _Assembler:
 
 
 async def read_form(
-    content_type: str, body: AsyncIterator[bytes], *, max_parts: int, limits: dict[str, int]
+    content_type: str,
+    body: AsyncIterator[bytes],
+    *,
+    max_parts: int,
+    limits: dict[str, int],
+    max_header_bytes: int = MAX_HEADER_BYTES,
 ) -> Form:
-    """Read a multipart `body` to its end; `limits` bounds the number of parts by form field.
+    """Read a multipart `body` to its end; `limits` bounds the number of parts by form field, and
+    `max_header_bytes` each header of a part, of which there are at most `MAX_HEADERS`.
 
     The caller closes the form (`with`). Raises `FormError`.
     """
@@ -221,6 +229,8 @@ async def read_form(
                 "on_part_data": assembler.on_part_data,
                 "on_end": assembler.on_end,
             },
+            max_header_count=MAX_HEADERS,
+            max_header_size=max_header_bytes,
         )
         async for chunk in body:
             parser.write(chunk)

@@ -2,16 +2,18 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from app.assembly import example_batch
-from app.batcher import Batcher, BatchFigures
+from app.batcher import Batcher, BatchFigures, Closed
 from app.calibrator import CalibrationMismatch, Calibrator, UnusableImages
 from app.callers.identity import Caller, KeyRing
 from app.callers.near_duplicates import NearDuplicates, signatures
@@ -19,13 +21,15 @@ from app.callers.quota import Quota
 from app.callers.told import coarse
 from app.context import request_id
 from app.decoding import DecodePool
+from app.faults import FaultWatch
 from app.firewall import Firewall, Inspection, NotCalibrated
 from app.follower import Follower, StaleCalibration
 from app.images import Decoder, ImageError, Pixels
+from app.isolation import Unjudged
 from app.labels import Labels
 from app.learner import Learner
 from app.metrics import Metrics
-from app.policy import Mode
+from app.policy import Mode, decide
 from app.recording import Recording
 from app.recording.recorder import JudgedRequest
 from app.reviewed import Reviewed
@@ -41,23 +45,28 @@ from models.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from models.remote import RemoteClassifier, due
 from models.remote.upstream import Attempt
 
-__all__ = ["Gateway", "Judgement"]
+__all__ = ["Gateway", "Judgement", "OutOfOrder"]
 
 log = logging.getLogger("triggerwall.gateway")
 
 ANSWER_S = 0.05  # for the way from the device to the caller, before the deadline
 PATIENCE_S = 1.0  # how often to look whether the calibration under way has ended
 
-Judged = tuple[str | None, Mode, list[Inspection]]
+Judged = tuple[str | None, Mode, list[Inspection | Unjudged]]
+
+
+class OutOfOrder(Exception):  # noqa: N818  (it names the state)
+    """Raised where nothing can be judged any more, and only a restart helps."""
 
 
 @dataclass(frozen=True)
 class _Request:
-    """The readable images of one request, (B, C, H, W) on the CPU; `full` asks for exact scores."""
+    """The readable images of one request, (B, C, H, W) on the CPU; `full` asks for exact scores;
+    after `deadline`, seconds of `time.monotonic`, nobody waits for them."""
 
     images: Tensor
     full: bool
-    deadline: float  # seconds of `time.monotonic`
+    deadline: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -66,15 +75,19 @@ class Judgement:
 
     calibration: str | None
     mode: Mode
-    results: list[Inspection | ImageError]
+    results: list[Inspection | Unjudged | ImageError]
+
+    @property
+    def unjudged(self) -> list[Unjudged]:
+        return [each for each in self.results if isinstance(each, Unjudged)]
 
     def coarse(self) -> "Judgement":
         """The same as those may know it who are told coarse scores."""
         return replace(self, results=[_coarsely(each) for each in self.results])
 
 
-def _coarsely(outcome: Inspection | ImageError) -> Inspection | ImageError:
-    if isinstance(outcome, ImageError):
+def _coarsely(outcome: Inspection | Unjudged | ImageError) -> Inspection | Unjudged | ImageError:
+    if not isinstance(outcome, Inspection):
         return outcome
     return replace(outcome, detections=tuple(map(coarse, outcome.detections)))
 
@@ -85,6 +98,7 @@ class Gateway:
     def __init__(self, settings: Settings, firewall: Firewall) -> None:
         """Opens the database; starts nothing. Raises `StoreError`."""
         self.settings, self.firewall = settings, firewall
+        self.stopping = False  # told to: it answers what comes, and is not ready for more
         self.info = firewall.classifier.info
         self.labels = Labels(self.info.labels, self.info.num_classes)
         self.metrics = Metrics()
@@ -94,6 +108,7 @@ class Gateway:
         self.metrics.serving(self.info, firewall.mode)
         firewall.on_stage = self.metrics.stage
         self.remote = firewall.classifier if isinstance(firewall.classifier, RemoteClassifier) else None
+        self.faults = FaultWatch(self.metrics, firewall.self_test)
         self.database = _database(settings)
         self.store = CalibrationStore(self.database)
         self.decisions = DecisionStore(self.database)
@@ -166,12 +181,19 @@ class Gateway:
             images = torch.cat([requests[number].images for number in chosen])
             self.metrics.batch_images(len(images))
             asked_before = self.remote.queries if self.remote else 0
+            latest = max(requests[number].deadline for number in chosen)
             # As long as anybody waits; who waits less long is told at their own deadline.
-            with due(max(requests[number].deadline for number in chosen) - ANSWER_S):
-                calibration, inspections = self.firewall.inspect(images, full=full)
+            with due(latest - ANSWER_S):
+                calibration, outcomes = self.firewall.inspect_apart(
+                    images,
+                    full=full,
+                    failed=self.faults.failed,
+                    give_up=partial(_passed, latest),
+                )
+            self.faults.judged(outcomes)
             if self.remote is not None:
                 self.metrics.queries((self.remote.queries - asked_before) / len(images), len(images))
-            remaining = iter(inspections)
+            remaining = iter(outcomes)
             for number in chosen:
                 answers[number] = (calibration, mode, [next(remaining) for _ in requests[number].images])
         return [answers[number] for number in range(len(requests))]
@@ -251,6 +273,9 @@ class Gateway:
 
     def not_alive(self) -> str | None:
         """None, or the sentence that says why only a restart helps."""
+        return self._stuck() or self.faults.broken
+
+    def _stuck(self) -> str | None:
         busy = self.worker.busy_for()
         if busy <= self.settings.stuck_after_s:
             return None
@@ -260,15 +285,32 @@ class Gateway:
         """None where traffic may come, else the sentence that says what the operator has to do."""
         try:
             self.require_ready()
-        except (NotCalibrated, CalibrationMismatch, StaleCalibration) as error:
+        except (NotCalibrated, CalibrationMismatch, StaleCalibration, OutOfOrder, Closed) as error:
             return str(error)
         return None
 
+    def require_alive(self) -> None:
+        """Raise `OutOfOrder` where only a restart helps."""
+        reason = self.not_alive()
+        if reason is not None:
+            raise OutOfOrder(reason)
+
     def require_ready(self) -> None:
-        """In enforce mode, raise `CalibrationMismatch` or `NotCalibrated` where nothing can be enforced.
+        """Raise `Closed` after the order to stop, and what `require_alive` and `_require_judge` raise."""
+        if self.stopping:
+            raise Closed("the gateway is about to stop: send new requests elsewhere")
+        self.require_alive()
+        self._require_judge()
+
+    def _require_judge(self) -> None:
+        """Raise `OutOfOrder` where the device does not return; in enforce mode, raise `CalibrationMismatch`
+        or `NotCalibrated` where nothing can be enforced.
 
         Monitor mode withholds nothing, so it lets traffic pass then. In either, raise `StaleCalibration`.
         """
+        stuck = self._stuck()
+        if stuck is not None:
+            raise OutOfOrder(stuck)
         self.follower.require_fresh()
         if self.firewall.guard is not None or self.firewall.mode is Mode.MONITOR:
             return
@@ -359,15 +401,16 @@ class Gateway:
         """Judge the `images` of one request, encoded or as the classifier's own pixels; what could not even
         be received stays an error.
 
-        Requests of one `caller` queue up behind each other. Raises `NotCalibrated`, `CalibrationMismatch`,
-        `Overloaded`, `Closed`, and `DeadlineExceeded` at `deadline`, seconds of `time.monotonic`.
+        Requests of one `caller` queue up behind each other. Raises `OutOfOrder`, `NotCalibrated`,
+        `CalibrationMismatch`, `Overloaded`, `Closed`, and `DeadlineExceeded` at `deadline`, seconds of
+        `time.monotonic`.
         """
-        self.require_ready()
+        self._require_judge()
         rows = self.rows_per_image()
         guard = self.firewall.guard
         calibration: str | None = guard.id if guard else None
         mode = self.firewall.mode
-        inspections: list[Inspection] = []
+        outcomes: list[Inspection | Unjudged] = []
         # Before decoding: what cannot be judged in time should not cost anything.
         with self.batcher.admit(len(images) * rows, deadline) as ticket:
             self.metrics.images(len(images))
@@ -376,33 +419,59 @@ class Gateway:
             if readable:
                 self._look_for_runs(caller, readable)
                 request = _Request(torch.from_numpy(np.stack(readable)), full, deadline)
-                calibration, mode, inspections = await ticket.submit(
+                calibration, mode, outcomes = await ticket.submit(
                     request, len(readable) * rows, flow=caller.name, deadline=deadline
                 )
-                self.watch.observe(calibration, inspections)
+                outcomes = [self._settled(each) for each in outcomes]
+                self.watch.observe(calibration, [each for each in outcomes if isinstance(each, Inspection)])
                 if self.learner is not None:
                     self.learner.offer(request.images)
-        self._record(images, decoded, inspections, calibration, mode)
-        for inspection in inspections:
-            self.metrics.judged(inspection.verdict, inspection.detections)
-        remaining = iter(inspections)
+        self._record(images, decoded, outcomes, calibration, mode)
+        self._count(outcomes, mode)
+        remaining = iter(outcomes)
         results = [each if isinstance(each, ImageError) else next(remaining) for each in decoded]
         return Judgement(calibration, mode, results)
+
+    def _settled(self, outcome: Inspection | Unjudged) -> Inspection | Unjudged:
+        """A score that is not a number is suspicious already; by setting it counts as a failure instead."""
+        if self.settings.on_detector_failure == "reject":
+            return outcome
+        if isinstance(outcome, Unjudged) or outcome.is_number:
+            return outcome
+        self.metrics.unjudged("not-a-number")
+        return Unjudged("not-a-number")
+
+    def _count(self, outcomes: Sequence[Inspection | Unjudged], mode: Mode) -> None:
+        for each in outcomes:
+            if isinstance(each, Inspection):
+                self.metrics.judged(each.verdict, each.detections)
+            elif self.settings.on_detector_failure == "reject":
+                self.metrics.judged(decide([], mode), ())
 
     def _record(
         self,
         images: Sequence[bytes | Pixels | ImageError],
         decoded: Sequence[Pixels | ImageError],
-        inspections: Sequence[Inspection],
+        outcomes: Sequence[Inspection | Unjudged],
         calibration: str | None,
         mode: Mode,
     ) -> None:
-        places = [place for place, each in enumerate(decoded) if not isinstance(each, ImageError)]
-        came = [each for each in map(images.__getitem__, places) if not isinstance(each, ImageError)]
-        if inspections:
+        """Keep the decisions. An image that could not be judged has none."""
+        readable = [place for place, each in enumerate(decoded) if not isinstance(each, ImageError)]
+        judged = [
+            (place, image, each)
+            for place, each in zip(readable, outcomes, strict=True)
+            if isinstance(each, Inspection) and not isinstance(image := images[place], ImageError)
+        ]
+        if judged:
+            places, came, inspections = map(list, zip(*judged, strict=True))
             self.recording.record(
                 JudgedRequest(time.time(), request_id.get(), calibration, mode, places, came, inspections)
             )
+
+
+def _passed(deadline: float) -> bool:
+    return time.monotonic() >= deadline
 
 
 def _database(settings: Settings) -> Database:

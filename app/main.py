@@ -11,8 +11,9 @@ from app.assembly import build_firewall
 from app.firewall import Firewall
 from app.gateway import Gateway
 from app.headers import AdminPort, SecurityHeaders
-from app.middleware import BodyLimit, RequestContext
+from app.middleware import RequestContext
 from app.routes import artefacts, calibrations, classify, decisions, docs, learning, quarantine, system, v2
+from app.serving.bodies import BodyLimit, BodyRules
 from app.settings import Settings
 
 __all__ = ["create_app"]
@@ -57,13 +58,24 @@ def create_app(settings: Settings | None = None, firewall: Firewall | None = Non
     for routes in (classify, v2, calibrations, artefacts, learning, decisions, quarantine, system, docs):
         app.include_router(routes.router)
     errors.register(app)
-    limits = {
-        "/calibrate": settings.max_calibration_body_bytes,
-        "/calibrations/import": settings.max_artefact_bytes,
-    }
-    app.add_middleware(BodyLimit, default=settings.max_body_bytes, by_path=limits)
+    app.add_middleware(BodyLimit, rules=_body_rules(settings))
     if settings.admin_port is not None:
         app.add_middleware(AdminPort, port=settings.admin_port, hidden=errors.hidden)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestContext, metrics=gateway.metrics, unexpected=errors.unexpected)
     return app
+
+
+def _body_rules(settings: Settings) -> BodyRules:
+    by_path = {
+        "/calibrate": settings.max_calibration_body_bytes,
+        "/calibrations/import": settings.max_artefact_bytes,
+    }
+    return BodyRules(
+        largest=settings.max_body_bytes,
+        by_path=by_path,
+        patience_s=settings.body_timeout_s,
+        least_rate=settings.least_upload_rate,
+        in_flight=settings.max_in_flight_bytes,
+        spooled=frozenset({"/calibrate"}),
+    )

@@ -1,4 +1,4 @@
-"""Around every request: its id, its metrics, the limit on its body. Plain ASGI, no framework."""
+"""Around every request: its id and its metrics. Plain ASGI, no framework."""
 
 import logging
 import re
@@ -10,7 +10,7 @@ from typing import Any
 from app import context
 from app.metrics import Metrics
 
-__all__ = ["CLIENT_GONE", "BodyLimit", "BodyTooLarge", "RequestContext"]
+__all__ = ["CLIENT_GONE", "App", "Message", "Receive", "RequestContext", "Scope", "Send"]
 
 log = logging.getLogger("triggerwall.http")
 
@@ -22,10 +22,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 CLIENT_GONE = 499  # what nginx calls it: nobody was left to answer
-
-
-class BodyTooLarge(Exception):  # noqa: N818  (it names what is wrong)
-    """Raised while a body is read that is larger than its path takes."""
 
 
 class RequestContext:
@@ -71,34 +67,3 @@ def _request_id(scope: Scope) -> str:
         if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
             return str(value.decode("ascii"))
     return uuid.uuid4().hex
-
-
-class BodyLimit:
-    """Stops reading a body at the limit of its path, by its declared length and by what really comes.
-
-    Nothing is read before the path's handler asks, so that who may not send is told so first.
-    """
-
-    def __init__(self, app: App, default: int, by_path: dict[str, int]) -> None:
-        """Limits in bytes."""
-        self.app, self.default, self.by_path = app, default, by_path
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        limit = self.by_path.get(scope["path"], self.default)
-        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        received = int(declared) if declared.isdigit() and int(declared) > limit else 0
-
-        async def receive_within() -> Message:
-            nonlocal received
-            if received > limit:
-                raise BodyTooLarge(f"the body is larger than the {limit} bytes that this path takes")
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > limit:
-                raise BodyTooLarge(f"the body is larger than the {limit} bytes that this path takes")
-            return message
-
-        await self.app(scope, receive_within, send)

@@ -108,9 +108,11 @@ class ResultBody(BaseModel):
     """The outcome for one image."""
 
     verdict: Verdict | None = Field(description="Null where the image could not be read.")
-    prediction: PredictionBody | None = Field(description="Null where rejected.")
+    prediction: PredictionBody | None = Field(description="Null where rejected, and where there is an error.")
     detections: list[DetectionBody]
-    error: ImageProblem | None = Field(default=None, description="Only where the image could not be read.")
+    error: ImageProblem | None = Field(
+        default=None, description="Only where the image could not be read or judged."
+    )
 
     @classmethod
     def of(cls, inspection: Inspection, info: ClassifierInfo) -> "ResultBody":

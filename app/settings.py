@@ -106,6 +106,11 @@ class Settings(BaseSettings):
     mode: Mode = Field(
         default=Mode.ENFORCE, description="`enforce` withholds suspicious predictions; `monitor` flags."
     )
+    on_detector_failure: Literal["reject", "error"] = Field(
+        default="reject",
+        description="What becomes of an image that a detector or the classifier fails on, by an exception, "
+        "for lack of memory, or with a score that is not a number: rejected, or a 503. No label leaves.",
+    )
     thresholds: Literal["conformal", "fixed"] = Field(
         default="conformal",
         description="`conformal` keeps the false-positive budget; `fixed` uses the papers' T.",
@@ -357,6 +362,65 @@ class Settings(BaseSettings):
         description="Image formats that are decoded; of a GIF the first frame, AVIF where Pillow has it.",
     )
 
+    # --- connections --------------------------------------------------------------------------------
+    max_connections: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="Most open connections at a port; more are answered 503 and closed.",
+    )
+    max_head_bytes: int = Field(
+        default=32 * 1024, ge=1024, le=MEBIBYTE, description="Longest head of a request: path and headers."
+    )
+    max_part_header_bytes: int = Field(
+        default=4096, ge=256, le=65_536, description="Longest header of a multipart part, in bytes."
+    )
+    head_timeout_s: float = Field(
+        default=10,
+        ge=0.1,
+        le=3600,
+        description="A connection has so many seconds to send the head of a request, or it is closed.",
+    )
+    body_timeout_s: float = Field(
+        default=20,
+        ge=0.1,
+        le=3600,
+        description="A body has so many seconds to come, and one more per `least_upload_rate` bytes of it.",
+    )
+    least_upload_rate: float = Field(
+        default=8192, ge=1, description="Slowest upload that is waited for, in bytes per second."
+    )
+    write_timeout_s: float = Field(
+        default=30,
+        ge=0.1,
+        le=3600,
+        description="A client that takes no more of its answer is cut off after so long.",
+    )
+    keep_alive_s: int = Field(
+        default=75,  # longer than the proxies before it keep an idle connection
+        ge=1,
+        le=3600,
+        description="Idle seconds between two requests of one connection.",
+    )
+    max_in_flight_bytes: int = Field(
+        default=256 * MEBIBYTE,
+        ge=1024,
+        description="Bytes of all bodies being answered, together; what exceeds them is answered 503. "
+        "Calibration images do not count: they lie on the disk.",
+    )
+    stop_notice_s: float = Field(
+        default=1,
+        ge=0,
+        le=600,
+        description="After SIGTERM, seconds of serving on though not ready, so that load balancers notice.",
+    )
+    stop_timeout_s: float = Field(
+        default=50,
+        ge=1,
+        le=3600,
+        description="After SIGTERM, seconds after which the process ends, whatever is still under way.",
+    )
+
     # --- batching ---------------------------------------------------------------------------------
     batch_rows: int = Field(
         default=1024,
@@ -411,6 +475,8 @@ class Settings(BaseSettings):
             raise ValueError("remote_timeout_s must be less than stuck_after_s: waiting is not being stuck")
         if self.queue_rows < self.batch_rows:
             raise ValueError("queue_rows must be at least batch_rows")
+        if self.max_in_flight_bytes < self.max_body_bytes:
+            raise ValueError("max_in_flight_bytes must be at least max_body_bytes")
         return self
 
     @property

@@ -6,6 +6,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from app.isolation import Fault
 from app.metrics.buckets import NAMESPACE, P_VALUES, SCORES
 from app.policy import Detection, Verdict
 
@@ -48,6 +49,12 @@ class JudgingMetrics:
             "Runs of near-duplicates from one caller: somebody may be probing.",
             **ours,
         )
+        self._unjudged = Counter(
+            "images_unjudged_total",
+            "Images that the classifier or a detector failed on, by fault.",
+            ["fault"],
+            **ours,
+        )
         for verdict in Verdict:
             self._verdicts.labels(verdict)
 
@@ -56,6 +63,9 @@ class JudgingMetrics:
 
     def image_error(self, type: str) -> None:
         self._image_errors.labels(type).inc()
+
+    def unjudged(self, fault: Fault) -> None:
+        self._unjudged.labels(fault).inc()
 
     def judged(self, verdict: Verdict, detections: Iterable[Detection]) -> None:
         """One image was judged."""

@@ -134,6 +134,7 @@ async def _read(request: Request, gateway: Gateway) -> Form:
         request.stream(),
         max_parts=2 * most + OTHER_PARTS,
         limits={name: most if name in ("images", "labels") else 1 for name in FIELDS},
+        max_header_bytes=gateway.settings.max_part_header_bytes,
     )
 
 

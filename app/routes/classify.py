@@ -9,9 +9,11 @@ from fastapi import APIRouter, Header, Query, Request
 from app.errors import InvalidRequest, UnsupportedMediaType, kind_of
 from app.firewall import Inspection
 from app.forms import Form, Part, read_form
-from app.gateway import Gateway
+from app.gateway import Gateway, Judgement
 from app.images import ImageError, UnsupportedImage
+from app.policy import decide
 from app.routes.dependencies import GatewayOf, Sender, problems, require_admin
+from app.routes.leaving import while_connected
 from app.schemas import ClassifyBody, ImageProblem, ModelBody, ResultBody
 
 router = APIRouter(tags=["classify"])
@@ -54,8 +56,9 @@ async def classify(
     """Send one image as the body, or several as multipart parts named `images`.
 
     An image that cannot be read is a problem when it is the body; within a form it gets an `error` in
-    its own result, and the other images are answered. Scores and p-values are exact for the admin (for
-    everybody where the gateway opens them), and coarse for others.
+    its own result, and the other images are answered. An image that a detector fails on gets an `error`
+    and no prediction, and is rejected or, by setting, a problem. Scores and p-values are exact for the admin
+    (for everybody where the gateway opens them), and coarse for others.
     """
     most = gateway.settings.request_timeout_ms
     deadline = time.monotonic() + min(timeout_ms or most, most) / 1000
@@ -70,10 +73,9 @@ async def classify(
     else:
         raise UnsupportedMediaType("send an image (image/png, image/jpeg, ...) or multipart/form-data")
     gateway.charge(caller, len(images) - 1, more=True)
-    judgement = await gateway.classify(images, full=full, caller=caller, deadline=deadline)
-    if kind != "multipart/form-data" and isinstance(judgement.results[0], ImageError):
-        gateway.metrics.image_error(kind_of(judgement.results[0]).slug)
-        raise judgement.results[0]
+    work = gateway.classify(images, full=full, caller=caller, deadline=deadline)
+    judgement = await while_connected(request, work)
+    _raise_whole(gateway, judgement, alone=kind != "multipart/form-data")
     if not gateway.tells_exactly(caller):
         judgement = judgement.coarse()
     return ClassifyBody(
@@ -81,8 +83,19 @@ async def classify(
         model=ModelBody(name=gateway.info.name, version=gateway.info.version),
         calibration=judgement.calibration,
         mode=judgement.mode,
-        results=[_result(gateway, each, place) for place, each in enumerate(judgement.results)],
+        results=[_result(gateway, judgement, place) for place in range(len(judgement.results))],
     )
+
+
+def _raise_whole(gateway: Gateway, judgement: Judgement, *, alone: bool) -> None:
+    """Raise what is wrong with the whole request: the image that is the body, or, by setting, all images."""
+    first = judgement.results[0]
+    if alone and isinstance(first, ImageError):
+        gateway.metrics.image_error(kind_of(first).slug)
+        raise first
+    unjudged = judgement.unjudged
+    if gateway.settings.on_detector_failure == "error" and len(unjudged) == len(judgement.results):
+        raise unjudged[0]
 
 
 def media_type(request: Request) -> str:
@@ -97,6 +110,7 @@ async def _from_form(request: Request, gateway: Gateway) -> list[bytes | ImageEr
         request.stream(),
         max_parts=settings.max_parts,
         limits={"images": settings.max_images},
+        max_header_bytes=settings.max_part_header_bytes,
     )
     with form:
         parts = form.named("images")
@@ -112,12 +126,17 @@ def _image(form: Form, part: Part) -> bytes | ImageError:
     return UnsupportedImage("the part's Content-Type does not say that it is an image")
 
 
-def _result(gateway: Gateway, outcome: Inspection | ImageError, place: int) -> ResultBody:
+def _result(gateway: Gateway, judgement: Judgement, place: int) -> ResultBody:
+    outcome = judgement.results[place]
     if isinstance(outcome, Inspection):
         return ResultBody.of(outcome, gateway.info)
     kind = kind_of(outcome)
-    gateway.metrics.image_error(kind.slug)
     problem = ImageProblem(
         part=f"images[{place}]", type=kind.type, title=kind.title, status=kind.status, detail=str(outcome)
     )
-    return ResultBody(verdict=None, prediction=None, detections=[], error=problem)
+    verdict = None
+    if isinstance(outcome, ImageError):
+        gateway.metrics.image_error(kind.slug)
+    elif gateway.settings.on_detector_failure == "reject":
+        verdict = decide([], judgement.mode)  # no detector has cleared it
+    return ResultBody(verdict=verdict, prediction=None, detections=[], error=problem)

@@ -2,7 +2,6 @@
 
 from fastapi import APIRouter, Request, Response
 
-from app.errors import Stuck
 from app.routes.dependencies import CallerOf, GatewayOf, problems
 from app.schemas import InfoBody, StatusBody
 
@@ -16,16 +15,15 @@ async def info(gateway: GatewayOf, caller: CallerOf) -> InfoBody:
 
 @router.get("/livez", summary="Is the process alive?", responses=problems(503))
 async def livez(gateway: GatewayOf) -> StatusBody:
-    """503 where the device does not return from a call, which only a restart mends."""
-    reason = gateway.not_alive()
-    if reason is not None:
-        raise Stuck(reason)
+    """503 where the device does not return from a call, or fails on every image, which a restart mends."""
+    gateway.require_alive()
     return StatusBody(status="alive")
 
 
 @router.get("/readyz", summary="Should traffic come here?", responses=problems(503))
 async def readyz(gateway: GatewayOf) -> StatusBody:
-    """503 in enforce mode where no calibration can be enforced; the problem says what to do."""
+    """503 in enforce mode where no calibration can be enforced, where the device does not answer, and after
+    SIGTERM; the problem says what to do."""
     gateway.require_ready()
     return StatusBody(status="ready")
 

@@ -5,12 +5,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 
-from app.errors import Stuck, UnsupportedMediaType, kind_of
+from app.errors import UnsupportedMediaType, kind_of
 from app.firewall import Inspection
 from app.gateway import Gateway, Judgement
 from app.images import ImageError
+from app.isolation import Unjudged
 from app.policy import Verdict
 from app.routes.dependencies import GatewayOf, Sender, problems
+from app.routes.leaving import while_connected
 from app.v2.errors import UnknownModel
 from app.v2.metadata import LiveBody, ModelMetadata, ModelReadyBody, ReadyBody, ServerMetadata
 from app.v2.outputs import answered, offered, output_tensors
@@ -35,9 +37,7 @@ async def server() -> ServerMetadata:
 
 @router.get("/health/live", summary="Is the process alive?", responses=problems(503))
 async def live(gateway: GatewayOf) -> LiveBody:
-    reason = gateway.not_alive()
-    if reason is not None:
-        raise Stuck(reason)
+    gateway.require_alive()
     return LiveBody(live=True)
 
 
@@ -94,7 +94,9 @@ async def infer(
     gateway.charge(caller)  # before anything is read
     wanted = await _read(gateway, await request.body(), header_length)
     gateway.charge(caller, len(wanted.images) - 1, more=True)
-    judgement = await gateway.classify(wanted.images, full=False, caller=caller, deadline=deadline)
+    work = gateway.classify(wanted.images, full=False, caller=caller, deadline=deadline)
+    judgement = await while_connected(request, work)
+    _raise_unjudged(gateway, judgement, partial=wanted.partial)
     if not gateway.tells_exactly(caller):
         judgement = judgement.coarse()
     for outcome in judgement.results:
@@ -126,8 +128,16 @@ def _answer(gateway: Gateway, wanted: InferRequest, judgement: Judgement) -> Res
     return _encoded(*write(head, tensors, "outputs", wanted.binary))
 
 
-def _let_through(outcome: Inspection | ImageError) -> bool:
+def _let_through(outcome: Inspection | Unjudged | ImageError) -> bool:
     return isinstance(outcome, Inspection) and outcome.verdict is Verdict.UNINSPECTED
+
+
+def _raise_unjudged(gateway: Gateway, judgement: Judgement, *, partial: bool) -> None:
+    """By setting, rows that could not be judged are a failure and not rejected ones."""
+    unjudged = judgement.unjudged
+    others = len(judgement.results) - len(unjudged)
+    if unjudged and gateway.settings.on_detector_failure == "error" and not (partial and others):
+        raise unjudged[0]
 
 
 def _encoded(body: bytes, header_length: int | None) -> Response:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from app.firewall import Inspection
 from app.images import ImageError
+from app.isolation import Unjudged
 from app.policy import Detection, Verdict
 from app.v2.errors import BadRequest, RejectedRows
 from models.base import ClassifierInfo
@@ -21,7 +22,7 @@ from models.open_inference import NamedTensor
 __all__ = ["NO_LABEL", "answered", "offered", "output_metadata", "output_tensors"]
 
 NO_LABEL = -1
-UNREADABLE = "unreadable"
+UNREADABLE, UNJUDGED = "unreadable", "unjudged"
 TYPES = {
     "label": "INT64",
     "probabilities": "FP32",
@@ -29,7 +30,7 @@ TYPES = {
     "score": "FP64",
     "p_value": "FP64",
 }
-Outcome = Inspection | ImageError
+Outcome = Inspection | Unjudged | ImageError
 
 
 def offered(info: ClassifierInfo) -> tuple[str, ...]:
@@ -106,7 +107,9 @@ def _probabilities(outcome: Outcome, classes: int) -> npt.NDArray[np.float32]:
 
 
 def _verdict(outcome: Outcome) -> str:
-    return outcome.verdict.value if isinstance(outcome, Inspection) else UNREADABLE
+    if isinstance(outcome, Inspection):
+        return outcome.verdict.value
+    return UNJUDGED if isinstance(outcome, Unjudged) else UNREADABLE
 
 
 def _shown(outcome: Outcome, detector: str) -> tuple[float, float]:

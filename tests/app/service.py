@@ -11,17 +11,19 @@ from typing import IO, Any, Self
 import httpx
 
 RUN = """
-import json, socket, sys
-import torch, uvicorn
+import json, logging, socket, sys
+import torch
 torch.set_num_threads(1)
 from app.main import create_app
+from app.serving.server import run
 from app.settings import Settings
 settings = Settings(**json.loads(sys.argv[1]))
 listener = socket.socket()
 listener.bind((settings.host, 0))
 print(listener.getsockname()[1], flush=True)
-server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning"))
-server.run(sockets=[listener])
+logging.basicConfig(level="WARNING")
+service = create_app(settings)
+run(service, service.state.gateway, [listener])
 """
 
 

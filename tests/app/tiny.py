@@ -1,14 +1,16 @@
 """A tiny classifier with BatchNorm layers, as a bundle on disk, and images for it."""
 
 import io
+import time
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from models.bundle import InputSpec, TorchSpec, write_spec
 
@@ -24,13 +26,72 @@ def tiny(num_classes: int = 4, channels: int = 1) -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(8 * SIZE * SIZE, num_classes))
 
 
+class Mood(Enum):
+    """What an image can make `moody` do. It says so in its first row of pixels, as bits."""
+
+    RAISE = 1  # an exception
+    NO_MEMORY = 2  # an exception for lack of memory
+    NO_CROWD = 3  # the same, only where more than CROWD images are in the batch
+    NAN = 4  # logits of its own that are not numbers
+    EXIT = 5  # SystemExit
+    STUCK = 6  # not returning for STUCK_S seconds
+
+
+CROWD, STUCK_S = 3, 3.0
+
+
+class Moody(nn.Sequential):
+    """As `tiny`, and as each image's `Mood` says."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        moods = [mood_of(image) for image in images]
+        if Mood.STUCK in moods:
+            time.sleep(STUCK_S)
+        if Mood.EXIT in moods:
+            raise SystemExit(3)
+        if Mood.RAISE in moods:
+            raise RuntimeError("bad mood\nINFO forged line")
+        if Mood.NO_MEMORY in moods or (Mood.NO_CROWD in moods and len(images) > CROWD):
+            raise torch.OutOfMemoryError("out of memory")
+        logits: Tensor = super().forward(images)
+        logits[[row for row, mood in enumerate(moods) if mood is Mood.NAN]] = float("nan")
+        return logits
+
+
+def moody(num_classes: int = 4, channels: int = 1) -> nn.Module:
+    return Moody(*tiny(num_classes, channels))  # type: ignore[misc]
+
+
+def in_mood(image: np.ndarray, mood: Mood) -> np.ndarray:
+    """A copy of (8, 8) uint8 `image` with `mood` in its first row and its complement in the second: black
+    and white survive every scale."""
+    bits = [255 * (mood.value >> bit & 1) for bit in range(SIZE)]
+    changed = image.copy()
+    changed[0], changed[1] = bits, 255 - np.array(bits)
+    return changed
+
+
+def mood_of(image: Tensor) -> Mood | None:
+    first, second = image[0, 0], image[0, 1]
+    if not torch.equal(first + second, torch.ones(SIZE)) or not ((first == 0) | (first == 1)).all():
+        return None
+    value = sum(1 << bit for bit in range(SIZE) if first[bit] == 1)
+    return Mood(value) if value in [mood.value for mood in Mood] else None
+
+
 def write_bundle(
-    directory: Path, *, seed: int = 0, labels: Sequence[str] | None = CLASSES, channels: int = 1
+    directory: Path,
+    *,
+    seed: int = 0,
+    labels: Sequence[str] | None = CLASSES,
+    channels: int = 1,
+    kind: str = "tiny",
 ) -> Path:
-    """A bundle whose weights depend on `seed`: random, but every image gets logits of its own."""
+    """A bundle of `tiny` or `moody` (`kind`), whose weights depend on `seed`: random, but every image gets
+    logits of its own."""
     directory.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    network = tiny(channels=channels)
+    network = {"tiny": tiny, "moody": moody}[kind](channels=channels)
     for module in network:
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
@@ -41,7 +102,7 @@ def write_bundle(
     spec = TorchSpec(
         name="tiny",
         version=f"{seed}",
-        architecture=f"{__name__}:tiny",
+        architecture=f"{__name__}:{kind}",
         architecture_args={"num_classes": 4, "channels": channels},
         weights="weights.safetensors",
         labels=tuple(labels) if labels else None,

@@ -308,7 +308,7 @@ def test_a_broken_classifier_says_nothing_of_itself(
     def fail(*_: Any, **__: Any) -> Any:
         raise RuntimeError("secret path /etc/weights")
 
-    monkeypatch.setattr(gateway.firewall, "inspect", fail)
+    monkeypatch.setattr(gateway.firewall, "inspect_apart", fail)
     answer = client.post("/classify", content=pngs(1)[0], headers={**PNG, "X-Request-ID": "mine-1"})
     assert (answer.status_code, slug(answer)) == (500, "internal-error")
     assert "secret" not in answer.text
@@ -321,18 +321,18 @@ def test_a_broken_classifier_says_nothing_of_itself(
 def test_a_request_may_ask_for_less_time_than_the_gateway_gives(calibrated: TestClient) -> None:
     gateway: Any = gateway_of(calibrated)
     wait = threading.Event()
-    inspect = gateway.firewall.inspect
+    inspect = gateway.firewall.inspect_apart
 
     def slow(*args: Any, **kwargs: Any) -> Any:
         wait.wait(10)
         return inspect(*args, **kwargs)
 
-    gateway.firewall.inspect = slow
+    gateway.firewall.inspect_apart = slow
     answer = calibrated.post("/classify", files=form(pngs(1)), headers={"X-Request-Timeout-Ms": "50"})
     wait.set()
     assert answer.status_code == 504
     assert answer.json()["type"] == "urn:triggerwall:problem:deadline-exceeded"
-    gateway.firewall.inspect = inspect
+    gateway.firewall.inspect_apart = inspect
     assert calibrated.post("/classify", files=form(pngs(1))).status_code == 200
     for wrong in ("0", "-5", "soon"):
         answer = calibrated.post("/classify", files=form(pngs(1)), headers={"X-Request-Timeout-Ms": wrong})

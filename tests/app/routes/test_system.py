@@ -37,7 +37,7 @@ def test_info(client: TestClient) -> None:
 
 
 def test_a_device_that_does_not_return_is_told_to_liveness(make_client: MakeClient) -> None:
-    client = make_client(stuck_after_s=1)
+    client = make_client(stuck_after_s=1, remote_timeout_s=0.5)
     gateway = client.app.state.gateway  # type: ignore[attr-defined]
     gateway.worker._began = time.monotonic() - 3
     answer = client.get("/livez")
