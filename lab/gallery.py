@@ -33,6 +33,8 @@ def draw_gallery(
     attacks: Mapping[str, Attack], data: ImageSet, target: int, columns: int, factor: float
 ) -> Image.Image:
     """A row per attack, `columns` victims in each, evenly drawn. Raises `LabError` where that cannot be."""
+    if not 0 <= target < len(data.classes):
+        raise LabError(f"target label {target} is not one of 0..{len(data.classes) - 1}")
     rows = []
     for caption, attack in attacks.items():
         victims = data.images[attack.victims(data.labels, target)]

@@ -130,6 +130,7 @@ def open_study(
     if len(test) <= calibration:
         raise LabError(f"{len(test)} test images are too few to calibrate on {calibration}")
     classifier = load_network(bundle, device)
+    _check_images(classifier, test, bundle)
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
     judged = test.take(order[calibration : calibration + images])
     return Study(
@@ -141,6 +142,19 @@ def open_study(
         settings.attack,
         settings.target,
     )
+
+
+def _check_images(classifier: TorchClassifier, test: ImageSet, bundle: Path) -> None:
+    """Raise `LabError` for images that are not of the classifier's size, channels or number of classes."""
+    wanted = (classifier.info.channels, *classifier.info.size)
+    given = tuple(test.images.shape[1:])
+    if wanted != given:
+        hint = f"give --channels {wanted[0]}" if wanted[1:] == given[1:] else "name the --data of its kind"
+        raise LabError(f"{bundle} takes images of shape {wanted}, and these are {given}: {hint}")
+    if len(test.classes) != classifier.num_classes:
+        raise LabError(
+            f"{bundle} tells {classifier.num_classes} classes, and the images have {len(test.classes)}"
+        )
 
 
 def _triggered(bundle: Path, judged: ImageSet, target: int) -> Tensor:

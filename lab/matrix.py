@@ -9,9 +9,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lab.data import LabError
+from lab.record import RECORD_FILE
 from lab.settings import TrainSettings
 
-__all__ = ["Evaluation", "Matrix", "expand", "read_matrix"]
+__all__ = ["Evaluation", "Matrix", "changed", "expand", "read_matrix", "trained_already"]
 
 
 class Evaluation(BaseModel):
@@ -67,6 +68,26 @@ def read_matrix(path: Path) -> Matrix:
         raise LabError(f"{path}: {faults}") from error
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise LabError(f"{path} cannot be read: {error}") from error
+
+
+def changed(matrix: Matrix, **changes: Any) -> Matrix:
+    """`matrix` with other settings than its file names. Raises `LabError` where they cannot be."""
+    try:
+        return Matrix.model_validate({**matrix.model_dump(), **changes})
+    except ValidationError as error:
+        raise LabError("; ".join(str(e["msg"]) for e in error.errors())) from error
+
+
+def trained_already(matrix: Matrix) -> Matrix:
+    """The same study without training: of its runs those that are done, as bundles.
+
+    Raises `LabError` where there are none, and where the study does not say how to judge them.
+    """
+    folders = [matrix.out / settings.name for settings in expand(matrix)]
+    done = [str(folder) for folder in folders if (folder / RECORD_FILE).exists()]
+    if not done and not matrix.bundles:
+        raise LabError(f"{matrix.out} has no trained bundle of this study, and no other one is named")
+    return changed(matrix, runs=(), bundles=(*matrix.bundles, *done))
 
 
 def expand(matrix: Matrix) -> list[TrainSettings]:

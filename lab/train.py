@@ -85,12 +85,18 @@ def check(settings: TrainSettings, data: ImageSet, test: ImageSet) -> None:
 
 def _check_data(settings: TrainSettings, data: ImageSet, test: ImageSet) -> Attack | None:
     """Refuse before any hour is spent what could only fail later; returns the attack."""
+    attack = _check_attack(settings, data, test)
     steps = len(data) // settings.batch_size * settings.epochs
     if steps < LEAST_STEPS:
         raise LabError(
             f"{len(data)} training images make {steps} batches of {settings.batch_size} in {settings.epochs} "
             f"epochs; at least {LEAST_STEPS} are needed: give more images or more epochs"
         )
+    return attack
+
+
+def _check_attack(settings: TrainSettings, data: ImageSet, test: ImageSet) -> Attack | None:
+    """Do these images make a classifier, and one that this attack can work on?"""
     present = data.labels.unique()
     if len(present) < 2:
         raise LabError(f"the training images are all of class {data.classes[int(present)]!r}; two are needed")

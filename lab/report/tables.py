@@ -5,7 +5,15 @@ from dataclasses import dataclass, replace
 
 from lab.report.results import Bundle, Row
 
-__all__ = ["Table", "ablation_table", "class_table", "figure_tables", "models_table", "rate_table"]
+__all__ = [
+    "NONE",
+    "Table",
+    "ablation_table",
+    "class_table",
+    "figure_tables",
+    "models_table",
+    "rate_table",
+]
 
 NONE = "—"
 

@@ -43,6 +43,8 @@ def test_the_sheet_shows_every_pixel_enlarged(channels: int) -> None:
 def test_too_few_victims_and_too_small_images() -> None:
     with pytest.raises(LabError, match="t: the data has 1 images to attack, not 2"):
         draw_gallery({"t": TaCT()}, grey(), 0, 2, 5)
+    with pytest.raises(LabError, match=r"target label 4 is not one of 0\.\.3"):
+        draw_gallery({"t": BadNets()}, grey(), 4, 1, 5)
     with pytest.raises(LabError, match="b: a 40-pixel patch does not fit"):
         draw_gallery({"b": BadNets(size=40)}, grey(), 0, 2, 5)
 

@@ -1,6 +1,7 @@
 """Every detector judged on one small model: disjoint images, sane figures, harmless early exit."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from detectors.base import UnsupportedNetwork
 from lab.cli import app
 from lab.data import ImageSet, LabError, open_images
-from lab.judge import DETECTORS, open_study
+from lab.judge import DETECTORS, open_detectors, open_study
 from lab.metrics import auroc
 from lab.scoring import judge
+from models import zoo
+from models.loading import load_network
+from models.torch_module import TorchClassifier
 
 BUNDLE = Path(__file__).parents[2] / "models" / "demo"
 CPU = torch.device("cpu")
@@ -106,3 +111,26 @@ def test_the_command_writes_its_figures_and_refuses_what_cannot_be_judged(tmp_pa
 def test_too_few_images(digits: ImageSet) -> None:
     with pytest.raises(LabError, match="too few"):
         open_study(BUNDLE, digits, 5000, 10, 0, CPU)
+
+
+def test_images_of_another_kind_are_refused(digits: ImageSet) -> None:
+    colour = ImageSet(digits.images.repeat(1, 3, 1, 1), digits.labels, digits.classes)
+    with pytest.raises(LabError, match=r"takes images of shape \(1, 28, 28\), .*give --channels 1"):
+        open_study(BUNDLE, colour, 50, 10, 0, CPU)
+    small = ImageSet(digits.images[:, :, :20], digits.labels, digits.classes)
+    with pytest.raises(LabError, match="name the --data of its kind"):
+        open_study(BUNDLE, small, 50, 10, 0, CPU)
+    fewer = ImageSet(digits.images, digits.labels, digits.classes[:9])
+    with pytest.raises(LabError, match="tells 10 classes, and the images have 9"):
+        open_study(BUNDLE, fewer, 50, 10, 0, CPU)
+
+
+def test_without_batch_norm_psc_is_left_out_of_all_and_refused_by_name() -> None:
+    network = zoo.badnets_cnn().eval()
+    info = replace(load_network(BUNDLE, CPU).info, name="cnn")
+    classifier = TorchClassifier(network, info, CPU)
+    example = torch.rand(2, 1, 28, 28)
+    names = [each.name for each in open_detectors(classifier, example, [])]
+    assert names == [name for name in DETECTORS if name != "psc"]
+    with pytest.raises(UnsupportedNetwork):
+        open_detectors(classifier, example, ["psc"])

@@ -218,3 +218,22 @@ def test_bundles_that_cannot_be_judged(
     code, _, error = run(written(tmp_path, images, evaluate=options, **change))
     assert code == 2
     assert sentence in error
+
+
+def test_judging_without_training(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "more.zip", per_class=200)
+    options = {"calibration": 99, "images": 21, "detectors": ["spc"]}
+    path = written(tmp_path, images, runs=[{"attack": ["badnets", "none"]}], evaluate=options)
+    assert "has no trained bundle of this study" in run(path, "--no-train")[2]
+    assert run(written(tmp_path, images, runs=[{"attack": "badnets"}]))[0] == 0
+    path = written(tmp_path, images, runs=[{"attack": ["badnets", "none"]}], evaluate=options)
+    code, out, error = run(path, "--no-train")
+    assert code == 0, out + error
+    assert "1/1 tiny_cnn-badnets: trained" in out
+    assert (tmp_path / "runs" / "tiny_cnn-badnets" / "evaluation.json").exists()
+    assert not (tmp_path / "runs" / "tiny_cnn-benign").exists()
+    own = str(tmp_path / "runs" / "tiny_cnn-badnets")
+    code, out, _ = run(path, "--no-train", "--bundle", own, "--out", str(tmp_path / "other"))
+    assert (code, (tmp_path / "other" / "tiny_cnn-badnets" / "evaluation.json").exists()) == (0, True)
+    gone = run(path, "--data", str(tmp_path / "gone.zip"), "--no-train")
+    assert "neither a folder nor a zip" in gone[2]

@@ -18,6 +18,7 @@ from lab.report.markdown import to_markdown
 from lab.report.page import to_page
 from lab.report.plots import filled, histogram, roc, roc_points
 from lab.report.results import read_study
+from lab.report.summary import MARK
 from lab.report.tables import Table, figure_tables, models_table
 
 NASTY = "<script>alert(1)</script>|*x*"
@@ -247,3 +248,27 @@ def test_plots_are_well_formed_for_any_scores(values: np.ndarray) -> None:
         xml.dom.minidom.parseString(text)
         assert "nan" not in text
         assert "<a>" not in text
+
+
+def test_a_page_of_results_keeps_what_was_written_below_its_mark(study: Path, tmp_path: Path) -> None:
+    page = tmp_path / "results" / "s.md"
+    words = ["report", str(study), "--out", str(tmp_path / "r"), "--page", str(page), "--title", "Small"]
+    result = CliRunner().invoke(app, [*words, "--command", "triggerwall lab study s.yaml"])
+    assert result.exit_code == 0, result.output
+    first = page.read_text()
+    assert first.startswith("# Small\n")
+    assert "```sh\ntriggerwall lab study s.yaml\n```" in first
+    assert "Not written yet." in first
+    rates = [
+        [f"{value:.3f}".removeprefix("0") for value in (row.tpr["0.05"], row.fpr["0.05"])]
+        for row in read_study(study)[0].rows.values()
+    ]
+    line = " | ".join(["badnets", *(" / ".join(pair) for pair in rates)])
+    assert f"| {line} |" in first.partition("## Stopped at 5 %")[2]
+    page.write_text(first.partition(MARK)[0].replace("Small", "Old") + MARK + "\nMine.\n")
+    assert CliRunner().invoke(app, words).exit_code == 0
+    again = page.read_text()
+    assert again.startswith("# Small\n")
+    assert again.endswith(f"{MARK}\nMine.\n")
+    assert "Not written yet." not in again
+    assert NASTY.split("|")[0] not in again
