@@ -1,7 +1,9 @@
 # The gateway, run from its source tree (docs/adr/0001): PyTorch for CPU unless TORCH_INDEX says otherwise.
 #   docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .   for NVIDIA GPUs
+#   docker build --build-arg EXTRAS=postgresql,tracing .   with optional packages of pyproject.toml, which are not locked
 FROM python:3.11-slim AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG EXTRAS=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
 RUN python -m venv --without-pip /opt/venv
 WORKDIR /srv/triggerwall
@@ -21,6 +23,7 @@ RUN pip --python /opt/venv/bin/python install --require-hashes -r requirements.l
 # The bundle's files may be readable by their author alone; in the image everybody may read everything.
 COPY . .
 RUN pip --python /opt/venv/bin/python install --no-deps --no-compile --editable . \
+    && if [ -n "$EXTRAS" ]; then pip --python /opt/venv/bin/python install --editable ".[$EXTRAS]"; fi \
     && python -m compileall -q app bench detectors lab models \
     && cp -r models/demo /bundle \
     && chmod -R u=rwX,go=rX . /bundle

@@ -74,7 +74,7 @@ def serve(
     """Run the gateway. Everything else is set by TRIGGERWALL_* variables or the file."""
     with told_plainly():
         settings = Settings(**given(bundle=bundle, host=host, port=port, mode=mode, config=config))
-        logs.set_up(settings.log_level)
+        logs.set_up(settings.log_level, settings.log_format)
         for name in unknown_variables():
             logging.getLogger("triggerwall").warning("%s is no setting: is it misspelt?", name)
         service = create_app(settings)

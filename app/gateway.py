@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -19,7 +19,7 @@ from app.callers.identity import Caller, KeyRing
 from app.callers.near_duplicates import NearDuplicates, signatures
 from app.callers.quota import Quota
 from app.callers.told import coarse
-from app.context import request_id
+from app.context import note, request_id
 from app.decoding import DecodePool
 from app.faults import FaultWatch
 from app.firewall import Firewall, Inspection, NotCalibrated
@@ -67,6 +67,7 @@ class _Request:
     images: Tensor
     full: bool
     deadline: float = math.inf
+    on_device: list[tuple[float, float]] = field(default_factory=list)  # from when to when: filled there
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,7 @@ class Gateway:
             asked_before = self.remote.queries if self.remote else 0
             latest = max(requests[number].deadline for number in chosen)
             # As long as anybody waits; who waits less long is told at their own deadline.
+            began = time.perf_counter()
             with due(latest - ANSWER_S):
                 calibration, outcomes = self.firewall.inspect_apart(
                     images,
@@ -195,6 +197,7 @@ class Gateway:
                 self.metrics.queries((self.remote.queries - asked_before) / len(images), len(images))
             remaining = iter(outcomes)
             for number in chosen:
+                requests[number].on_device.append((began, time.perf_counter()))
                 answers[number] = (calibration, mode, [next(remaining) for _ in requests[number].images])
         return [answers[number] for number in range(len(requests))]
 
@@ -414,14 +417,20 @@ class Gateway:
         # Before decoding: what cannot be judged in time should not cost anything.
         with self.batcher.admit(len(images) * rows, deadline) as ticket:
             self.metrics.images(len(images))
+            received = time.perf_counter()
             decoded = await self.decoders.decode(images, deadline)
+            note("decode", received)
             readable = [each for each in decoded if not isinstance(each, ImageError)]
             if readable:
                 self._look_for_runs(caller, readable)
+                queued = time.perf_counter()
                 request = _Request(torch.from_numpy(np.stack(readable)), full, deadline)
                 calibration, mode, outcomes = await ticket.submit(
                     request, len(readable) * rows, flow=caller.name, deadline=deadline
                 )
+                for began, ended in request.on_device[-1:]:  # the last try, where a batch was tried again
+                    note("queue", queued, began)
+                    note("device", began, ended)
                 outcomes = [self._settled(each) for each in outcomes]
                 self.watch.observe(calibration, [each for each in outcomes if isinstance(each, Inspection)])
                 if self.learner is not None:

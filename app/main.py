@@ -1,5 +1,6 @@
 """The gateway as an ASGI application: wiring and lifespan."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from app.middleware import RequestContext
 from app.routes import artefacts, calibrations, classify, decisions, docs, learning, quarantine, system, v2
 from app.serving.bodies import BodyLimit, BodyRules
 from app.settings import Settings
+from app.tracing import open_spans
 
 __all__ = ["create_app"]
 
@@ -35,6 +37,7 @@ def create_app(settings: Settings | None = None, firewall: Firewall | None = Non
     start, and the active calibration is restored, with the application's lifespan.
     """
     settings = settings or Settings()
+    spans = open_spans(settings.otlp_endpoint)
     gateway = Gateway(settings, firewall or build_firewall(settings))
 
     @asynccontextmanager
@@ -44,6 +47,7 @@ def create_app(settings: Settings | None = None, firewall: Firewall | None = Non
             yield
         finally:
             await gateway.close()
+            await asyncio.to_thread(spans.close)
 
     app = FastAPI(
         title="Triggerwall",
@@ -62,7 +66,7 @@ def create_app(settings: Settings | None = None, firewall: Firewall | None = Non
     if settings.admin_port is not None:
         app.add_middleware(AdminPort, port=settings.admin_port, hidden=errors.hidden)
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(RequestContext, metrics=gateway.metrics, unexpected=errors.unexpected)
+    app.add_middleware(RequestContext, metrics=gateway.metrics, unexpected=errors.unexpected, spans=spans)
     return app
 
 

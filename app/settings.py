@@ -101,6 +101,16 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level logged."
     )
+    log_format: Literal["auto", "text", "json"] = Field(
+        default="auto",
+        description="`text`, `json` (one object a line), or `auto`: text on a terminal, JSON elsewhere.",
+    )
+    otlp_endpoint: Annotated[str | None, EmptyIsNone] = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="OTLP/HTTP collector that gets a trace of every request, as http://collector:4318; needs "
+        "the `tracing` packages.",
+    )
 
     # --- what is enforced -------------------------------------------------------------------------
     mode: Mode = Field(

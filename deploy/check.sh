@@ -10,9 +10,9 @@ docker info >/dev/null && $compose version >/dev/null || { echo "there is no Doc
 [ -x .venv/bin/python ] || { echo "run make setup first"; exit 2; }
 
 work=$(mktemp -d)
-export COMPOSE_PROJECT_NAME=triggerwall-check GATEWAY_PORT=${GATEWAY_PORT:-18000} PROMETHEUS_PORT=${PROMETHEUS_PORT:-19090}
+export COMPOSE_PROJECT_NAME=triggerwall-check GATEWAY_PORT=${GATEWAY_PORT:-18000} PROMETHEUS_PORT=${PROMETHEUS_PORT:-19090} GRAFANA_PORT=${GRAFANA_PORT:-13000}
 export COMPOSE_FILE=docker-compose.yml TRIGGERWALL_ADMIN_KEY=$RANDOM$RANDOM$RANDOM TRIGGERWALL_BUNDLE=$work/bundle
-gateway=http://127.0.0.1:$GATEWAY_PORT prometheus=http://127.0.0.1:$PROMETHEUS_PORT index_pid=
+gateway=http://127.0.0.1:$GATEWAY_PORT prometheus=http://127.0.0.1:$PROMETHEUS_PORT grafana=http://127.0.0.1:$GRAFANA_PORT index_pid=
 finish() {
     code=$?
     [ $code = 0 ] || $compose logs --tail 30 || true
@@ -118,12 +118,39 @@ for query in 'triggerwall_images_total' 'triggerwall_verdicts_total{verdict="acc
     echo "ok   sum($query) = $(answer 'a["data"]["result"][0]["value"][1]')"
 done
 
+expect 200 "$(call "$prometheus/api/v1/rules?type=alert")" "alerting rules"
+expect 13 "$(answer 'sum(len(g["rules"]) for g in a["data"]["groups"])')" "alerts"
+
+step Grafana
+answers() { [ "$(call "$1")" = 200 ]; }
+if [ -n "${WHEELS:-}" ]; then # a stand-in: only what it would read
+    wait_for 60 answers "$grafana/dashboards/triggerwall.json"
+    expect 200 "$(call "$grafana/provisioning/datasources/prometheus.yml")" "data source"
+else
+    wait_for 60 answers "$grafana/api/health"
+    expect 200 "$(call "$grafana/api/dashboards/uid/triggerwall")" "dashboard, without a login"
+    expect Triggerwall "$(answer 'a["dashboard"]["title"]')" "its title"
+fi
+
+step "decisions and quarantine"
+admin=(-H "X-API-Key: $TRIGGERWALL_ADMIN_KEY")
+decided() { [ "$(call "${admin[@]}" "$gateway/decisions?limit=1000")" = 200 ] && [ "$(answer 'len(a["decisions"])')" = "$1" ]; }
+wait_for 10 decided 20
+echo "ok   20 decisions"
+expect 401 "$(call "$gateway/decisions")" "without the key"
+rejected=$(answer 'sum(d["verdict"] == "rejected" for d in a["decisions"])')
+quarantined() { [ "$(call "${admin[@]}" "$gateway/quarantine")" = 200 ] && [ "$(answer 'a["total"]')" = "$1" ]; }
+wait_for 10 quarantined "$rejected"
+echo "ok   $rejected images in quarantine"
+
 step restart
 $compose restart gateway
 wait_for 120 healthy
 expect 200 "$(call "$gateway/readyz")" /readyz
 expect 200 "$(call -H 'Content-Type: image/png' --data-binary "@$work/digits/0.png" "$gateway/classify")" /classify
 expect "$calibration" "$(answer 'a["calibration"]')" "judged by"
+wait_for 10 decided 21
+echo "ok   21 decisions: those from before, and the new one"
 
 step "kill -9, and a new container on the same volume"
 docker kill "$(container gateway)" >/dev/null

@@ -23,7 +23,7 @@ class JudgingMetrics:
         self._verdicts = Counter("verdicts_total", "Images judged, by verdict.", ["verdict"], **ours)
         self._uninspected = Counter(
             "images_uninspected_total",
-            "Images judged that no detector had looked at: in monitor mode, without a calibration.",
+            "Images answered that no detector had looked at: without a calibration, or failing open.",
             **ours,
         )
         self._detections = Counter(
@@ -78,7 +78,7 @@ class JudgingMetrics:
                 self._scores.labels(found.detector).observe(found.score)
             if found.p_value is not None and found.exact:
                 self._p_values.labels(found.detector).observe(found.p_value)
-        if not looked:
+        if not looked and verdict is not Verdict.REJECTED:
             self._uninspected.inc()
 
     def near_duplicates(self, count: int, *, run: bool) -> None:

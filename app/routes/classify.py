@@ -4,8 +4,9 @@ import asyncio
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Query, Request, Response
 
+from app.context import server_timing
 from app.errors import InvalidRequest, UnsupportedMediaType, kind_of
 from app.firewall import Inspection
 from app.forms import Form, Part, read_form
@@ -41,6 +42,7 @@ OPAQUE = "application/octet-stream"  # what clients send for a file whose kind t
 )
 async def classify(
     request: Request,
+    response: Response,
     gateway: GatewayOf,
     caller: Sender,
     full: Annotated[bool, Query(description="Exact scores everywhere (admin, unless opened).")] = False,
@@ -76,7 +78,9 @@ async def classify(
     work = gateway.classify(images, full=full, caller=caller, deadline=deadline)
     judgement = await while_connected(request, work)
     _raise_whole(gateway, judgement, alone=kind != "multipart/form-data")
-    if not gateway.tells_exactly(caller):
+    if gateway.tells_exactly(caller):
+        response.headers["Server-Timing"] = server_timing()  # how long a detector looked tells of its score
+    else:
         judgement = judgement.coarse()
     return ClassifyBody(
         request_id=request.state.request_id,
