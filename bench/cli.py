@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+import httpx
 import torch
 import typer
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from bench.contenders import NAMES
 from bench.plot import NoPlot, plot
+from bench.remote import RemoteOptions, bench_remote
 from bench.results import Report
 from bench.runner import bench_subject, machine_facts
 from bench.selection import BUNDLE, Options, choose, plan_for, subject_of
@@ -33,6 +35,7 @@ ALPHA = "Early exit with thresholds by class at this false-positive budget; defa
 
 @app.callback()
 def bench(
+    context: typer.Context,
     quick: Annotated[bool, typer.Option(help="Small batches, few rounds, no ResNet-50: a minute.")] = False,
     only: Annotated[list[str] | None, typer.Option(help=ONLY)] = None,
     batch: Annotated[list[int] | None, typer.Option(min=1, help="Batch size; may be repeated.")] = None,
@@ -54,6 +57,8 @@ def bench(
 ) -> None:
     """Measure what guarding a model costs, against the same model undefended, in interleaved rounds."""
     logging.basicConfig(level=logging.WARNING)
+    if context.invoked_subcommand is not None:
+        return
     if dtype not in DTYPES:
         _fail(f"dtype is one of {', '.join(DTYPES)}, not {dtype!r}")
     try:
@@ -65,6 +70,26 @@ def bench(
         _write(report, out)
     except (LabError, ModelError, DetectorError, OSError) as error:
         _fail(str(error))
+
+
+@app.command("remote")
+def remote(
+    bundle: Annotated[Path, typer.Option(help="The remote bundle that the gateway guards.")],
+    images: Annotated[Path, typer.Option(help="A folder of images.")],
+    gateway: Annotated[str, typer.Option(help="Where the gateway answers.")] = "http://127.0.0.1:8000",
+    seconds: Annotated[float, typer.Option(min=4, help="Time for everything.")] = 30,
+    callers: Annotated[int, typer.Option(min=1, help="Callers at once.")] = 4,
+    batch: Annotated[int, typer.Option(min=1, help="Images a request.")] = 1,
+) -> None:
+    """Measure guarding a remote classifier against asking it directly, in turns."""
+    try:
+        report = bench_remote(
+            RemoteOptions(bundle, gateway, images, seconds, min(3.0, seconds / 4), callers, batch)
+        )
+    except (ModelError, ValueError, OSError, httpx.HTTPError) as error:
+        _fail(str(error))
+    for sentence in report.sentences():
+        console.print(sentence)
 
 
 def run(options: Options) -> Report:
