@@ -12,15 +12,18 @@ Everything else is raised by the module where it happens, under the name it has 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from app.archive import ArchiveError
@@ -165,8 +168,9 @@ def kind_of(error: Exception) -> Kind:
     return next((KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), UNEXPECTED)
 
 
-def register(app: FastAPI) -> None:
-    """Answer every exception of the table, and the framework's own, as problems."""
+def register(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """Answer every exception of the table, and the framework's own, as problems. `routers` are the app's."""
+    app.state.routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     for cls in KINDS:
         app.add_exception_handler(cls, _known)
     app.add_exception_handler(ClientDisconnect, _gone)
@@ -211,7 +215,16 @@ def _framework(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     title = HTTPStatus(error.status_code).phrase
     headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods(request))
     return _problem(request, Kind(error.status_code, "", title), str(error.detail), {}, headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Those of all routes with the path that matched; the framework names those of the first."""
+    routes: Sequence[APIRoute] = [each for each in request.app.state.routes if each.include_in_schema]
+    paths = [route.path for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in routes if route.path in paths[:1] for method in route.methods or ()})
 
 
 def _invalid(request: Request, error: Exception) -> JSONResponse:

@@ -27,6 +27,11 @@ TAGS = [
     {"name": "decisions", "description": "What was decided and kept, for admins."},
     {"name": "system", "description": "For operators and their machines."},
 ]
+# /calibrations/{id} comes after /calibrations/import, which it would match too.
+ROUTERS = tuple(
+    each.router
+    for each in (classify, v2, artefacts, learning, calibrations, decisions, quarantine, system, docs)
+)
 
 
 def create_app(settings: Settings | None = None, firewall: Firewall | None = None) -> FastAPI:
@@ -59,9 +64,9 @@ def create_app(settings: Settings | None = None, firewall: Firewall | None = Non
         redoc_url=None,
     )
     app.state.gateway = gateway
-    for routes in (classify, v2, calibrations, artefacts, learning, decisions, quarantine, system, docs):
-        app.include_router(routes.router)
-    errors.register(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    errors.register(app, ROUTERS)
     app.add_middleware(BodyLimit, rules=_body_rules(settings))
     if settings.admin_port is not None:
         app.add_middleware(AdminPort, port=settings.admin_port, hidden=errors.hidden)

@@ -1,9 +1,18 @@
 """The bodies about decisions, quarantine and incidents, as clients see them."""
 
+import re
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    model_validator,
+)
 
 from app.policy import Mode, Verdict
 from app.schemas import DetectionBody
@@ -21,6 +30,7 @@ __all__ = [
     "IncidentsBody",
     "MarkBody",
     "MarkedBody",
+    "Moment",
     "QuarantineBody",
     "ReviewBody",
     "TrafficBody",
@@ -29,7 +39,21 @@ __all__ = [
 ]
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Limit = Annotated[FiniteFloat, Field(description="A threshold: suspicious where score > threshold.")]
+Limit = Annotated[
+    FiniteFloat, Field(strict=True, description="A threshold: suspicious where score > threshold.")
+]
+
+DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
+
+
+def written_out(value: Any) -> Any:
+    """A date and time, not a number of seconds since 1970, which nobody would mean."""
+    if not isinstance(value, str) or DATE.match(value) is None:
+        raise ValueError("say a date and time, as 2026-01-31T12:00:00Z")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(written_out)]
 
 
 class DecisionBody(BaseModel):
@@ -100,8 +124,8 @@ class WhatIfAsked(BaseModel):
     thresholds: Annotated[dict[str, Limit], Field(max_length=32)] = Field(
         default={}, description="T by detector; it wins over alpha."
     )
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     most: int = Field(default=100_000, ge=1, le=1_000_000, description="Newest decisions to look at.")
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from bench.contenders import NAMES
+from bench.gateway.command import gateway
 from bench.plot import NoPlot, plot
 from bench.remote import RemoteOptions, bench_remote
 from bench.results import Report
@@ -23,6 +24,7 @@ from lab.data import LabError
 from models.errors import ModelError
 
 app = typer.Typer(help="Measure what guarding a model costs.", invoke_without_command=True)
+app.command("gateway")(gateway)
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
@@ -56,6 +58,8 @@ def bench(
     ),
 ) -> None:
     """Measure what guarding a model costs, against the same model undefended, in interleaved rounds."""
+    if context.invoked_subcommand is not None:
+        return
     logging.basicConfig(level=logging.WARNING)
     if context.invoked_subcommand is not None:
         return

@@ -72,7 +72,7 @@ async def export(id: Id, gateway: GatewayOf) -> Response:
     status_code=201,
     summary="Take over a calibration from a file",
     dependencies=[Admin],
-    responses=problems(401, 403, 409, 413, 415, 422, 503),
+    responses=problems(400, 401, 403, 409, 413, 415, 422, 503),
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": ARTEFACT}}},
 )
 async def import_(

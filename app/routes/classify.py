@@ -13,7 +13,7 @@ from app.forms import Form, Part, read_form
 from app.gateway import Gateway, Judgement
 from app.images import ImageError, UnsupportedImage
 from app.policy import decide
-from app.routes.dependencies import GatewayOf, Sender, problems, require_admin
+from app.routes.dependencies import KEY_IS_OPTIONAL, GatewayOf, Sender, problems, require_admin
 from app.routes.leaving import while_connected
 from app.schemas import ClassifyBody, ImageProblem, ModelBody, ResultBody
 
@@ -38,7 +38,7 @@ OPAQUE = "application/octet-stream"  # what clients send for a file whose kind t
     summary="Judge images, and classify those that pass",
     response_model_exclude_unset=True,  # `error` is there only where something is wrong
     responses=problems(400, 401, 403, 413, 415, 422, 429, 500, 502, 503, 504, 507),
-    openapi_extra={"requestBody": {"required": True, "content": BODIES}},
+    openapi_extra={"requestBody": {"required": True, "content": BODIES}, **KEY_IS_OPTIONAL},
 )
 async def classify(
     request: Request,

@@ -7,7 +7,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime
 
 from app.errors import InvalidRequest
 from app.gateway import Gateway
@@ -16,6 +15,7 @@ from app.recording_schemas import (
     DecisionBody,
     DecisionsBody,
     DistributionBody,
+    Moment,
     TrafficBody,
     WhatIfAsked,
     WhatIfBody,
@@ -27,10 +27,11 @@ from app.storage.what_if import Rules, score_distribution, what_if
 
 router = APIRouter(prefix="/decisions", tags=["decisions"], dependencies=[Admin])
 
+
 Number = Annotated[str, Path(pattern=r"^[0-9]{1,19}$", description="Number of a decision.")]
 Before = Annotated[str | None, Query(pattern=r"^[0-9]{1,19}$", description="`next` of the page before.")]
-Since = Annotated[AwareDatetime | None, Query(description="From then on, as 2026-01-31T12:00:00Z.")]
-Until = Annotated[AwareDatetime | None, Query(description="Up to, and without, then.")]
+Since = Annotated[Moment | None, Query(description="From then on, as 2026-01-31T12:00:00Z.")]
+Until = Annotated[Moment | None, Query(description="Up to, and without, then.")]
 Label = Annotated[int | None, Query(ge=0, le=2**31 - 1, description="Predicted label.")]
 Detector = Annotated[DetectorName | None, Query(description="That found the image suspicious.")]
 Most = Annotated[int, Query(ge=1, le=1_000_000, description="Newest decisions to look at.")]
@@ -103,7 +104,11 @@ async def scores(
     return DistributionBody(detector=detector, **found.__dict__)
 
 
-@router.post("/what-if", summary="What other thresholds would have rejected", responses=REFUSALS)
+@router.post(
+    "/what-if",
+    summary="What other thresholds would have rejected",
+    responses={**REFUSALS, **problems(400)},
+)
 async def other(asked: WhatIfAsked, gateway: GatewayOf) -> WhatIfBody:
     """Over stored decisions; nothing changes."""
     rules = Rules(asked.thresholds, {} if asked.alpha is None else gateway.p_limits(asked.alpha))
@@ -123,7 +128,7 @@ async def export(gateway: GatewayOf, asked: Asked) -> StreamingResponse:
     return StreamingResponse(_lines(gateway, asked), media_type=NDJSON, headers=headers)
 
 
-@router.get("/{id}", summary="One decision", responses={**REFUSALS, **problems(404)})
+@router.get("/{id:int}", summary="One decision", responses={**REFUSALS, **problems(404)})
 async def one(id: Number, gateway: GatewayOf) -> DecisionBody:
     return DecisionBody.of(await asyncio.to_thread(gateway.decisions.get, number(id) or 0))
 

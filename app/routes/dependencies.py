@@ -12,10 +12,12 @@ from app.errors import CONTENT_TYPE, Forbidden, Unauthorized
 from app.gateway import Gateway
 from app.schemas import ProblemBody
 
-__all__ = ["Admin", "CallerOf", "GatewayOf", "Key", "Sender", "problems", "require_admin"]
+__all__ = ["KEY_IS_OPTIONAL", "Admin", "CallerOf", "GatewayOf", "Key", "Sender", "problems", "require_admin"]
 
 key_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The admin's key, or a caller's.")
 Key = Annotated[str | None, Security(key_header)]
+KEY_IS_OPTIONAL: dict[str, Any] = {"security": [{}]}
+"""For `openapi_extra` of paths that answer without a key too, unless the settings ask for one."""
 
 
 def gateway_of(request: Request) -> Gateway:

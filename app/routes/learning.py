@@ -15,7 +15,7 @@ router = APIRouter(tags=["calibrations"])
     status_code=201,
     summary="Learn what to enforce from the gateway's own traffic",
     dependencies=[Admin],
-    responses=problems(401, 403, 409, 422, 500, 503),
+    responses=problems(400, 401, 403, 409, 422, 500, 503),
 )
 async def from_traffic(
     asked: TrafficCalibration, response: Response, gateway: GatewayOf
@@ -41,7 +41,7 @@ async def from_traffic(
     "/mode",
     summary="Enforce, or monitor only, until the next restart",
     dependencies=[Admin],
-    responses=problems(401, 403, 409, 422),
+    responses=problems(400, 401, 403, 409, 422),
 )
 async def mode(asked: ModeBody, gateway: GatewayOf) -> ModeBody:
     """From the next batch on. Not kept: a restart brings the setting `mode` back."""

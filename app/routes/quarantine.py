@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
 
 from app.average import average_picture
 from app.gateway import Gateway
@@ -66,12 +66,18 @@ async def page(
     )
 
 
-@router.post("/quarantine/marks", summary="Say what images are", responses=REFUSALS)
+@router.post("/quarantine/marks", summary="Say what images are", responses={**REFUSALS, **problems(400)})
 async def mark(said: MarkBody, gateway: GatewayOf) -> MarkedBody:
     """A `trigger` joins the regression set that new calibrations are scored on; a `false_alarm` can be added
     to the next calibration. Every mark is kept in a history with who set it and when."""
     marked = await asyncio.to_thread(gateway.quarantine.mark, said.images, said.mark, said.by)
     return MarkedBody(marked=marked)
+
+
+@router.api_route("/quarantine/marks", methods=["GET", "DELETE"], include_in_schema=False)
+async def not_marks() -> None:
+    """Else these would be of an image called `marks`."""
+    raise HTTPException(405)
 
 
 @router.get("/quarantine/{sha256}", summary="One image's facts", responses={**REFUSALS, **problems(404)})

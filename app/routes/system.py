@@ -2,13 +2,17 @@
 
 from fastapi import APIRouter, Request, Response
 
-from app.routes.dependencies import CallerOf, GatewayOf, problems
+from app.routes.dependencies import KEY_IS_OPTIONAL, CallerOf, GatewayOf, problems
 from app.schemas import InfoBody, StatusBody
 
 router = APIRouter(tags=["system"])
 
 
-@router.get("/info", summary="The model, its detectors, the mode and the active calibration")
+@router.get(
+    "/info",
+    summary="The model, its detectors, the mode and the active calibration",
+    openapi_extra=KEY_IS_OPTIONAL,
+)
 async def info(gateway: GatewayOf, caller: CallerOf) -> InfoBody:
     return InfoBody.of(gateway, caller)
 

@@ -11,7 +11,7 @@ from app.gateway import Gateway, Judgement
 from app.images import ImageError
 from app.isolation import Unjudged
 from app.policy import Verdict
-from app.routes.dependencies import GatewayOf, Sender, problems
+from app.routes.dependencies import KEY_IS_OPTIONAL, GatewayOf, Sender, problems
 from app.routes.leaving import while_connected
 from app.v2.errors import UnknownModel
 from app.v2.metadata import LiveBody, ModelMetadata, ModelReadyBody, ReadyBody, ServerMetadata
@@ -65,8 +65,11 @@ async def model_ready(gateway: GatewayOf, name: str, version: str | None = None)
 INFER: dict[str, Any] = {
     "summary": "Judge a batch of images, and classify them",
     "response_class": Response,
-    "responses": {200: {"content": BODY}, **problems(400, 401, 403, 404, 413, 415, 429, 500, 502, 503, 504)},
-    "openapi_extra": {"requestBody": {"required": True, "content": BODY}},
+    "responses": {
+        200: {"content": BODY},
+        **problems(400, 401, 403, 404, 413, 415, 422, 429, 500, 502, 503, 504),
+    },
+    "openapi_extra": {"requestBody": {"required": True, "content": BODY}, **KEY_IS_OPTIONAL},
 }
 
 

@@ -10,11 +10,13 @@ from threading import Lock
 __all__ = ["DecisionIds", "first_id"]
 
 BITS = 12
+HIGHEST = 2**63 - 1  # of a database's integers
 
 
 def first_id(at: datetime) -> int:
-    """The lowest number that a decision of the time `at` (aware) or later can have."""
-    return round(at.timestamp() * 1_000_000) << BITS
+    """The lowest number that a decision of the time `at` (aware) or later can have, as far as a database can
+    hold it: years that no decision is of are as far away as any."""
+    return min(max(round(at.timestamp() * 1_000_000) << BITS, 0), HIGHEST)
 
 
 class DecisionIds:

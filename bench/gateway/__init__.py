@@ -1,0 +1,1 @@
+"""What guarding costs the caller: servers side by side on loopback, under open-loop load."""
