@@ -136,37 +136,35 @@ def test_queries_are_few_and_counted(guard: Guard) -> None:
 # --- failures -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("fault", "status", "slug"),
-    [
-        ("down", 503, "upstream-unavailable"),
-        ("busy", 503, "upstream-unavailable"),
-        ("slow", 504, "upstream-timeout"),
-        ("drip", 504, "upstream-timeout"),
-        ("error", 502, "upstream-failed"),
-        ("nan", 502, "upstream-failed"),
-        ("short-batch", 502, "upstream-failed"),
-        ("out-of-range", 502, "upstream-failed"),
-    ],
-)
+FAILURES: list[tuple[Fault, int, str]] = [
+    ("down", 503, "upstream-unavailable"),
+    ("busy", 503, "upstream-unavailable"),
+    ("slow", 504, "upstream-timeout"),
+    ("drip", 504, "upstream-timeout"),
+    ("error", 502, "upstream-failed"),
+    ("nan", 502, "upstream-failed"),
+    ("short-batch", 502, "upstream-failed"),
+    ("out-of-range", 502, "upstream-failed"),
+]
+
+
 @pytest.mark.parametrize("answered_before", [0, 1])
-def test_failures_are_problems_and_nothing_leaves(
-    guard: Guard, fault: Any, status: int, slug: str, answered_before: int
-) -> None:
+def test_failures_are_problems_and_nothing_leaves(guard: Guard, answered_before: int) -> None:
     """Whether the label itself cannot be had, or what would inspect it."""
-    there = guard("probabilities" if fault == "nan" else "labels")
-    there.server.faults = [None] * answered_before + [fault]
-    answer = there.classify(1)
-    assert answer.status_code == status
-    body = answer.json()
-    assert body["type"] == f"urn:triggerwall:problem:{slug}"
-    assert "results" not in body
-    assert ("Retry-After" in answer.headers) == (status == 503)
-    assert "far.example" not in answer.text
-    assert there.classify(1).status_code == 200
-    there.server.faults = [None] * answered_before + [fault]
-    v2 = there.client.post("/v2/models/far/infer", json=json_request(pixels(1)[:, None], "UINT8"))
-    assert (v2.status_code, bool(v2.json()["error"])) == (status, True)
+    there = guard("probabilities")
+    for fault, status, slug in FAILURES:
+        there.server.faults = [None] * answered_before + [fault]
+        answer = there.classify(1)
+        assert answer.status_code == status, fault
+        body = answer.json()
+        assert body["type"] == f"urn:triggerwall:problem:{slug}"
+        assert "results" not in body
+        assert ("Retry-After" in answer.headers) == (status == 503)
+        assert "far.example" not in answer.text
+        assert there.classify(1).status_code == 200
+        there.server.faults = [None] * answered_before + [fault]
+        v2 = there.client.post("/v2/models/far/infer", json=json_request(pixels(1)[:, None], "UINT8"))
+        assert (v2.status_code, bool(v2.json()["error"])) == (status, True)
 
 
 def test_an_outage_costs_one_attempt_a_batch(guard: Guard) -> None:
