@@ -98,8 +98,8 @@ class Study:
     def noisy(self, level: float, seed: int = 0) -> "Study":
         """The same study with noise on every judged image, benign and poisoned: x + `level` · U[0, 1).
 
-        So does SCALE-UP's published code with `level` 0.02 (its paper's equations have no noise), lest
-        copies of one trigger be counted as many tests. Nothing is added to the calibration images.
+        So does SCALE-UP's published code with `level` 0.02 before it scales; its paper's equations have no
+        noise. Nothing is added to the calibration images.
         """
         generator = torch.Generator().manual_seed(seed)
 

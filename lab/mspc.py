@@ -15,7 +15,7 @@ mask to begin with are the values of the authors' published settings; τ is 0.1,
 
 Where this is not the original: they run 4 rounds of 10 epochs over all images in batches of 1000. Here the
 mask is learnt from `sample` of them, in rounds of 2 epochs (which work well too, they say) and smaller
-batches, so that a CPU makes as many steps as they do in 2 epochs of theirs.
+batches, so that the steps are about as many as with 2 epochs of theirs.
 """
 
 from dataclasses import dataclass

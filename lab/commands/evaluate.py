@@ -41,6 +41,10 @@ def evaluate_command(
     ] = None,
     channels: Channels = 3,
     out: Out = None,
+    noise: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Add noise · U[0, 1) to every judged image; SCALE-UP's code: 0.02."),
+    ] = 0.0,
     scores: Annotated[Path | None, typer.Option(help="Write every image's scores there, as .npz.")] = None,
     seed: Seed = 0,
     device: Device = DEFAULT_DEVICE,
@@ -50,6 +54,7 @@ def evaluate_command(
         test = open_split(data, "test", channels, warn)
         where = open_device(device)
         study = open_study(bundle, test, calibration, images, seed, where, detector or [], benign_models=True)
+        study = study.noisy(noise) if noise else study
         scored = [score_images(each, study) for each in track(study.detectors, "judging", console=errors)]
         figures = [figures_of(each) for each in scored]
         console.print(figures_table(study, figures))

@@ -56,7 +56,8 @@ ROWS = TypeAdapter(list[Row])
 @dataclass(frozen=True)
 class Bundle:
     """`attack` None: a benign model. `trouble`: what of it could not be read. `architecture` is empty where
-    nothing of its training is known. `noisy`: the rows of the evaluation with noise; `triggers`: a PNG."""
+    nothing of its training is known. `noisy`: the rows of the evaluation with noise; `triggers`: a PNG;
+    `variant`: what else decided the training but the poisoning rate, the seed and the name."""
 
     name: str
     architecture: str = ""
@@ -68,6 +69,7 @@ class Bundle:
     scores: Mapping[str, Scores] = field(default_factory=dict)
     trouble: str | None = None
     poison_rate: float | None = None
+    variant: str = ""
     noisy: Mapping[str, Row] = field(default_factory=dict)
     behaviour: Behaviour | None = None
     ablation: tuple[Ablated, ...] = ()
@@ -116,6 +118,7 @@ def _read_bundle(folder: Path, name: str) -> Bundle:
     known = Bundle(
         name, settings.architecture, settings.attack, settings.target, accuracy, success,
         poison_rate=settings.poison_rate,
+        variant=settings.model_dump_json(exclude={"name", "poison_rate", "seed"}),
     )  # fmt: skip
     trouble: list[str] = []
     known = replace(

@@ -67,11 +67,11 @@ def figure_tables(bundles: Sequence[Bundle]) -> list[Table]:
 
 
 def rate_table(bundles: Sequence[Bundle]) -> Table | None:
-    """AUROCs by poisoning rate, of models that differ in nothing else that is told; None without such."""
-    groups: dict[tuple[str, str | None, int], list[Bundle]] = {}
+    """AUROCs by poisoning rate, of models that differ in nothing else but the seed; None without such."""
+    groups: dict[str, list[Bundle]] = {}
     for each in bundles:
         if each.attack is not None and each.poison_rate is not None:
-            groups.setdefault((each.architecture, each.attack, each.target), []).append(each)
+            groups.setdefault(each.variant, []).append(each)
     shown = [each for each in groups.values() if len({one.poison_rate for one in each}) > 1]
     if not shown:
         return None

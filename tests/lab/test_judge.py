@@ -97,7 +97,13 @@ def test_the_command_writes_its_figures_and_refuses_what_cannot_be_judged(tmp_pa
     written = json.loads((tmp_path / "figures.json").read_text())
     with np.load(tmp_path / "scores.npz") as kept:
         assert auroc(kept["spc/benign"], kept["spc/poisoned"]) == written[0]["auroc"]
+        clean = kept["spc/benign"]
     assert [each["detector"] for each in written] == ["spc"]
+    noisy = [*words, "--bundle", str(BUNDLE), "--detector", "spc", "--noise", "1"]
+    result = CliRunner().invoke(app, [*noisy, "--scores", str(tmp_path / "noisy.npz")])
+    assert result.exit_code == 0, result.output
+    with np.load(tmp_path / "noisy.npz") as kept:
+        assert not np.array_equal(kept["spc/benign"], clean)
     refused = {
         "no training.json": ["--bundle", str(tmp_path)],
         "unknown detector": ["--bundle", str(BUNDLE), "--detector", "x"],

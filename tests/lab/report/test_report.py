@@ -214,6 +214,8 @@ def test_damaged_extras_are_told_and_cost_nothing_else(study: Path, name: str) -
 def test_poisoning_rates_are_compared_where_nothing_else_differs(study: Path) -> None:
     assert all(each.title != "Poisoning rate" for each in figure_tables(read_study(study)))
     judge(bundle(study / "few", "badnets", 0.97, poison_rate=0.005), scored("spc", 0.5))
+    other = bundle(study / "hidden", "badnets", 0.97, poison_rate=0.01, objective="psc1")
+    judge(other, scored("spc", 0.5))
     rows = next(each for each in figure_tables(read_study(study)) if each.title == "Poisoning rate").rows
     assert [row[:3] for row in rows] == [("few", "0.5 %", "0.970"), ("badnets", "10 %", "0.990")]
 
