@@ -1,6 +1,8 @@
 """`triggerwall bench gateway`: servers side by side on loopback."""
 
 import json
+import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -44,6 +46,7 @@ def gateway(
     out: Annotated[Path, typer.Option(help="Where tables, JSON and plot go.")] = Path("runs/bench-gateway"),
 ) -> None:
     """Throughput and latency of the gateway, undefended and defended, against LitServe and plain FastAPI."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server outlives the bench
     names = [name for name in NAMES if not server or any(name.startswith(start) for start in server)]
     plan = Plan(names, tuple(share or (0.3, 0.5, 0.7, 0.9)), seconds, rounds, clients)
     try:

@@ -46,8 +46,8 @@ class Served(litserve.LitAPI):  # type: ignore[misc, unused-ignore]  # not insta
 
 
 if __name__ == "__main__":
-    Served.bundle = Path(sys.argv[1])
     api = Served(max_batch_size=int(sys.argv[3]), batch_timeout=float(sys.argv[4]) / 1000)
+    api.bundle = Path(sys.argv[1])  # of the instance: that is what reaches the worker's process
     litserve.LitServer(api, accelerator="cpu").run(
         port=int(sys.argv[2]), host="127.0.0.1", log_level="warning", generate_client_file=False
     )
