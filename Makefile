@@ -8,7 +8,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 BUNDLE ?= models/demo
 
-.PHONY: setup demo test lint serve bench fuzz lock audit clean
+.PHONY: setup demo test lint serve bench fuzz soak lock audit clean
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -37,7 +37,14 @@ bench: setup
 
 # Mutated images through a real gateway, then made-up requests to every path (docs/reliability.md).
 FUZZ_IMAGES ?= 10000
+SOAK_SECONDS ?= 600
+KILLS ?= 100
 FUZZ_EXAMPLES ?= 300
+# Ten minutes at 120 % of its capacity, then 100 kills: half an hour in all.
+soak: setup
+	$(BIN)/python -m tests.proof.soak --seconds $(SOAK_SECONDS)
+	$(BIN)/python -m tests.proof.crash --kills $(KILLS)
+
 fuzz: setup
 	$(BIN)/python -m tests.proof.fuzz --images $(FUZZ_IMAGES)
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest --numprocesses=0 --timeout=3600 tests/proof/test_document.py

@@ -42,6 +42,7 @@ from app.middleware import CLIENT_GONE
 from app.serving.bodies import BodyTooLarge, BodyTooSlow, TooMuchInFlight
 from app.storage.errors import StoreError, UnknownCalibration, UnknownDecision, UnknownImage
 from app.v2.errors import BadRequest, RejectedRows, UnknownModel
+from app.worker import WorkerDied
 from detectors.base import CalibrationError, DetectorError
 from models.errors import BadUpstreamAnswer, ModelError, UpstreamError, UpstreamTimeout, UpstreamUnavailable
 
@@ -146,6 +147,7 @@ KINDS: dict[type[Exception], Kind] = {
     RateLimited: Kind(429, "rate-limited", "Too many images"),
     StaleCalibration: Kind(503, "calibration-stale", "The active calibration cannot be confirmed"),
     OutOfOrder: Kind(503, "device-stuck", "The device does not answer"),
+    WorkerDied: Kind(503, "not-judged", "The image could not be judged", told=False),
     Unjudged: Kind(503, "not-judged", "The image could not be judged"),
     NotCalibrated: Kind(503, "not-calibrated", "Nothing to judge by yet"),
     Overloaded: Kind(503, "overloaded", "Too much is waiting"),

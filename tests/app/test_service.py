@@ -1,7 +1,6 @@
 """The service as clients meet it: over a socket, many at once, killed and started again."""
 
 import asyncio
-import random
 import socket
 import threading
 import time
@@ -70,35 +69,6 @@ def test_every_response_is_its_own_images_under_concurrency(
         )
         assert float(batches.split()[1]) < 50  # requests did share batches
         assert service.stop() == 0
-
-
-def test_killed_while_calibrating_and_classifying(kept: dict[str, object]) -> None:
-    """Whatever was answered 201 is there after `kill -9`, and exactly one calibration judges."""
-    answered: list[str] = []
-    for life in range(4):
-        with Service(**kept) as service:
-            history = service.http.get("/calibrations").json()
-            ids = [each["id"] for each in history["calibrations"]]
-            assert set(answered) <= set(ids)
-            if ids:
-                assert service.http.get("/readyz").status_code == 200
-                assert history["active"] == ids[0]  # the newest that was committed
-                judged = service.http.post("/classify", content=pngs(1)[0], headers=PNG).json()
-                assert judged["calibration"] == ids[0]
-            else:
-                assert service.http.get("/readyz").status_code == 503
-            if life == 3:
-                assert len(answered) >= 2
-                return
-            killer = threading.Timer(random.Random(life).uniform(0.3, 0.8), service.kill)
-            killer.start()
-            try:
-                for seed in range(10_000):
-                    answer = service.http.post("/calibrate", files=form(pngs(12, seed)))
-                    answered.append(answer.json()["id"])
-            except httpx.TransportError:
-                pass
-            killer.join()
 
 
 def test_a_refused_upload_is_answered(kept: dict[str, object]) -> None:

@@ -1,6 +1,7 @@
 """A tiny classifier with BatchNorm layers, as a bundle on disk, and images for it."""
 
 import io
+import os
 import time
 from collections.abc import Sequence
 from enum import Enum
@@ -35,9 +36,12 @@ class Mood(Enum):
     NAN = 4  # logits of its own that are not numbers
     EXIT = 5  # SystemExit
     STUCK = 6  # not returning for STUCK_S seconds
+    DETECTOR_RAISES = 7  # nothing; these are for detectors that look for them
+    DETECTOR_NAN = 8
+    DETECTOR_SLOW = 9
 
 
-CROWD, STUCK_S = 3, 3.0
+CROWD, STUCK_S = 3, float(os.environ.get("MOODY_STUCK_S", 3))
 
 
 class Moody(nn.Sequential):

@@ -62,9 +62,9 @@ def test_sigterm_ends_it_with_0(settings: dict[str, object], monkeypatch: pytest
 
 
 def test_a_stop_ends_even_when_the_device_does_not_return(
-    settings: dict[str, object], tmp_path: Path
+    settings: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The image keeps the device for STUCK_S seconds; the stop takes 1."""
+    monkeypatch.setenv("MOODY_STUCK_S", "600")
     moody = write_bundle(tmp_path / "moody", kind="moody")
     stopping = {"stop_notice_s": 0, "stop_timeout_s": 1}
     with Service(**{**settings, **stopping, "bundle": moody}, request_timeout_ms=100) as service:
