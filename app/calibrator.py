@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from types import EllipsisType
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +34,7 @@ from detectors.trimming import trimmed
 __all__ = [
     "BenignImage",
     "CalibrationBusy",
+    "CalibrationChanged",
     "CalibrationClash",
     "CalibrationMismatch",
     "Calibrator",
@@ -57,6 +59,10 @@ class CalibrationBusy(Exception):  # noqa: N818  (it names the state)
 
 class CalibrationMismatch(Exception):  # noqa: N818
     """Raised where a calibration does not belong to the classifier and detectors that are served."""
+
+
+class CalibrationChanged(Exception):  # noqa: N818
+    """Raised where somebody else activated a calibration since the caller looked."""
 
 
 class CalibrationClash(Exception):  # noqa: N818
@@ -253,13 +259,20 @@ class Calibrator:
             if activate:
                 self._enforce(record, guard)
 
-    async def activate(self, id: str) -> Record:
-        """Enforce calibration `id` again. Raises `UnknownCalibration`, `CalibrationMismatch`."""
+    async def activate(
+        self, id: str, reason: str = "activated", *, if_active: str | EllipsisType | None = ...
+    ) -> Record:
+        """Enforce calibration `id` again; `if_active` is what the caller takes for active so far.
+
+        Raises `UnknownCalibration`, `CalibrationMismatch`, and `CalibrationChanged` where another than
+        `if_active` is active by now."""
         async with self._switching:
+            if if_active is not ... and await asyncio.to_thread(self.store.active_id) != if_active:
+                raise CalibrationChanged("another calibration has been activated meanwhile: look again")
             record = await asyncio.to_thread(self.store.get, id)
             content = self._content(record)
             guard = await self.worker.run(self.firewall.prepare, id, content)
-            await asyncio.to_thread(self.store.activate, id, "activated")
+            await asyncio.to_thread(self.store.activate, id, reason)
             self._enforce(record, guard)
         return record
 

@@ -2,6 +2,7 @@
 
 Problem                the HTTP layer's own refusals
  ├─ Unauthorized         a key is missing or wrong
+ │   └─ SignedOut          the console knows no session, or no longer
  ├─ Forbidden            the path answers nobody from there
  ├─ UnsupportedMediaType the body is of a kind the path does not take
  ├─ NotFound             there is nothing of that name
@@ -16,10 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -29,8 +31,10 @@ from starlette.types import Receive, Scope, Send
 from app.archive import ArchiveError
 from app.artefact import ArtefactError
 from app.batcher import Closed, DeadlineExceeded, Overloaded
-from app.calibrator import CalibrationBusy, CalibrationMismatch, UnusableImages
+from app.calibrator import CalibrationBusy, CalibrationChanged, CalibrationMismatch, UnusableImages
 from app.callers.quota import RateLimited
+from app.console.query import QueryError
+from app.console.rendering import POLICY, problem_page
 from app.firewall import NotCalibrated
 from app.follower import StaleCalibration
 from app.forms import FormError, NoRoom, TooManyParts
@@ -54,6 +58,7 @@ __all__ = [
     "Kind",
     "NotFound",
     "Problem",
+    "SignedOut",
     "Unauthorized",
     "UnsupportedMediaType",
     "hidden",
@@ -65,6 +70,7 @@ __all__ = [
 URN = "urn:triggerwall:problem:"
 CONTENT_TYPE = "application/problem+json"
 V2 = "/v2"
+CONSOLE = "/console"
 
 
 class Problem(Exception):  # noqa: N818  (RFC 9457's own word)
@@ -77,6 +83,14 @@ class Problem(Exception):  # noqa: N818  (RFC 9457's own word)
 
 class Unauthorized(Problem):
     """Raised where X-API-Key is missing or wrong."""
+
+
+class SignedOut(Unauthorized):
+    """Raised on pages of the console; `back` is the path and query to come back to after the sign-in."""
+
+    def __init__(self, detail: str, back: str) -> None:
+        super().__init__(detail)
+        self.back = back
 
 
 class Forbidden(Problem):
@@ -140,6 +154,8 @@ KINDS: dict[type[Exception], Kind] = {
     CalibrationError: Kind(422, "calibration-refused", "The images do not support this calibration"),
     ArtefactError: Kind(422, "artefact-refused", "The calibration file is not taken"),
     CalibrationBusy: Kind(409, "calibration-busy", "Another calibration is under way"),
+    CalibrationChanged: Kind(409, "calibration-changed", "Another calibration is active by now"),
+    QueryError: Kind(422, "invalid-request", "The request makes no sense"),
     CalibrationMismatch: Kind(503, "calibration-mismatch", "The calibration belongs to something else"),
     UnknownCalibration: Kind(404, "unknown-calibration", "There is no such calibration"),
     UnknownDecision: Kind(404, "unknown-decision", "There is no such decision"),
@@ -192,7 +208,9 @@ async def hidden(scope: Scope, receive: Receive, send: Send) -> None:
     await _framework(request, HTTPException(404))(scope, receive, send)
 
 
-def _known(request: Request, error: Exception) -> JSONResponse:
+def _known(request: Request, error: Exception) -> Response:
+    if isinstance(error, SignedOut):
+        return RedirectResponse(f"{CONSOLE}/sign-in?" + urlencode({"next": error.back}), 303)
     kind = kind_of(error)
     extra = dict(getattr(error, "extra", {}))
     if (part := getattr(error, "part", None)) is not None:
@@ -212,13 +230,13 @@ def _headers(error: Exception) -> dict[str, str]:
     return {} if retry_after is None else {"Retry-After": str(math.ceil(retry_after))}
 
 
-def _framework(request: Request, error: Exception) -> JSONResponse:
+def _framework(request: Request, error: Exception) -> Response:
     """404, 405 and the like: generic, so their type is about:blank."""
     assert isinstance(error, HTTPException)
     title = HTTPStatus(error.status_code).phrase
     headers = dict(error.headers or {})
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = ", ".join(_methods(request))
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _methods(request)):
+        headers["Allow"] = ", ".join(methods)
     return _problem(request, Kind(error.status_code, "", title), str(error.detail), {}, headers)
 
 
@@ -229,7 +247,7 @@ def _methods(request: Request) -> list[str]:
     return sorted({method for route in routes if route.path in paths[:1] for method in route.methods or ()})
 
 
-def _invalid(request: Request, error: Exception) -> JSONResponse:
+def _invalid(request: Request, error: Exception) -> Response:
     """What the declared parameters do not allow; the caller's own input is not sent back."""
     assert isinstance(error, RequestValidationError)
     faults = [{"at": ".".join(map(str, each["loc"])), "detail": each["msg"]} for each in error.errors()]
@@ -243,7 +261,7 @@ def _problem(
     detail: str,
     extra: dict[str, Any] | None = None,
     headers: dict[str, str] | None = None,
-) -> JSONResponse:
+) -> Response:
     request.app.state.gateway.metrics.problem(kind.slug or f"http-{kind.status}")
     body = {
         "type": kind.type if kind.slug else "about:blank",
@@ -254,6 +272,10 @@ def _problem(
         "request_id": request.state.request_id,
         **(extra or {}),
     }
+    if f"{request.url.path}/".startswith(f"{CONSOLE}/"):
+        return HTMLResponse(
+            problem_page(body), kind.status, {**(headers or {}), "Content-Security-Policy": POLICY}
+        )
     if request.url.path.startswith(V2 + "/"):
         # Where clients of the Open Inference Protocol look; KServe's only in plain JSON.
         return JSONResponse({**body, "error": detail}, kind.status, headers)

@@ -12,9 +12,9 @@ profile is not applied, as it is not where networks are trained.
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 Pixels = npt.NDArray[np.float32]
+T = TypeVar("T")
 
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -89,12 +90,21 @@ class Decoder:
 
     def __call__(self, data: bytes) -> Pixels:
         """Decode `data` to (channels, *size) float32 in [0, 1]. Raises `ImageError`."""
+        return self._read(data, self._samples)
+
+    def picture(self, data: bytes, side: int) -> Image.Image:
+        """`data` as people see it: upright, 8-bit grey or RGB, over white, at most `side` pixels wide and
+        high, without anything else that the file holds. Raises `ImageError`."""
+        return self._read(data, lambda stored, upright: _picture(stored, upright, side))
+
+    def _read(self, data: bytes, use: Callable[[Image.Image, Image.Image], T]) -> T:
+        """`use` is given the image as it was opened, and the same turned upright."""
         if not data:
             raise EmptyImage("the image has no bytes")
         if len(data) > self.max_bytes:
             raise OversizedImage(f"the image has {len(data)} bytes; at most {self.max_bytes} are taken")
         try:
-            return self._decode(data)
+            return self._opened(data, use)
         except ImageError:
             raise
         except BOMBS:
@@ -102,14 +112,16 @@ class Decoder:
         except Exception as error:  # Pillow's readers raise a dozen kinds on corrupt files
             raise UnreadableImage("the image is truncated or corrupt") from error
 
-    def _decode(self, data: bytes) -> Pixels:
+    def _opened(self, data: bytes, use: Callable[[Image.Image, Image.Image], T]) -> T:
         with self._open(data) as image:
             self._check(image)
             image.load()
             # Orientation last of all: it may copy the image, so only what passed the checks gets here.
-            upright = ImageOps.exif_transpose(image)
+            return use(image, ImageOps.exif_transpose(image))
+
+    def _samples(self, stored: Image.Image, upright: Image.Image) -> Pixels:
         deep = upright.mode in DEEP_MODES
-        samples = self._deep(deep_samples(image, upright)) if deep else self._shallow(upright)
+        samples = self._deep(deep_samples(stored, upright)) if deep else self._shallow(upright)
         return np.ascontiguousarray(samples, dtype=np.float32)
 
     def _open(self, data: bytes) -> Image.Image:
@@ -178,3 +190,12 @@ def over_white(image: Image.Image) -> Image.Image:
         return image
     layer = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
+def _picture(stored: Image.Image, upright: Image.Image, side: int) -> Image.Image:
+    if upright.mode in DEEP_MODES:
+        upright = Image.fromarray((deep_samples(stored, upright) >> 8).astype(np.uint8))
+    flat = over_white(upright)
+    shown = flat if flat.mode == "L" else flat.convert("RGB")
+    shown.thumbnail((side, side))
+    return Image.fromarray(np.asarray(shown))  # comments, profiles and the like stay behind

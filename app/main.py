@@ -13,7 +13,19 @@ from app.firewall import Firewall
 from app.gateway import Gateway
 from app.headers import AdminPort, SecurityHeaders
 from app.middleware import RequestContext
-from app.routes import artefacts, calibrations, classify, decisions, docs, learning, quarantine, system, v2
+from app.routes import (
+    artefacts,
+    calibrations,
+    classify,
+    console,
+    decisions,
+    docs,
+    learning,
+    quarantine,
+    system,
+    v2,
+)
+from app.routes.console.access import Console
 from app.serving.bodies import BodyLimit, BodyRules
 from app.settings import Settings
 from app.tracing import open_spans
@@ -30,7 +42,18 @@ TAGS = [
 # /calibrations/{id} comes after /calibrations/import, which it would match too.
 ROUTERS = tuple(
     each.router
-    for each in (classify, v2, artefacts, learning, calibrations, decisions, quarantine, system, docs)
+    for each in (
+        classify,
+        v2,
+        artefacts,
+        learning,
+        calibrations,
+        decisions,
+        quarantine,
+        system,
+        docs,
+        console,
+    )
 )
 
 
@@ -64,6 +87,7 @@ def create_app(settings: Settings | None = None, firewall: Firewall | None = Non
         redoc_url=None,
     )
     app.state.gateway = gateway
+    app.state.console = Console(settings.console_session_minutes)
     for router in ROUTERS:
         app.include_router(router)
     errors.register(app, ROUTERS)

@@ -15,7 +15,7 @@ from app.evidence import strongest
 from app.plots import collapse_plot, confidence_plot, rates_plot, remarkable, scores_plot
 from app.svg import share
 
-__all__ = ["SECURITY_POLICY", "report_page"]
+__all__ = ["SECURITY_POLICY", "report_context", "report_page"]
 
 TEMPLATES = Path(__file__).with_name("templates")
 STYLE = (TEMPLATES / "report.css").read_text(encoding="utf-8")
@@ -32,14 +32,17 @@ SECURITY_POLICY = _policy()
 
 def report_page(report: Mapping[str, Any]) -> str:
     """The page of `report`, which is what GET /calibrations/{id} answers. Everything in it is escaped."""
-    return _template().render(
-        report=report,
-        style=Markup(STYLE),
-        policy=SECURITY_POLICY,
-        detectors=[_detector(part) for part in report["detectors"]],
-        evidence=_evidence(report),
-        confidence=_confidence(report),
-    )
+    return _template().render(style=Markup(STYLE), policy=SECURITY_POLICY, **report_context(report))
+
+
+def report_context(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What `templates/report_body.html` shows of `report`, wherever it is included."""
+    return {
+        "report": report,
+        "detectors": [_detector(part) for part in report["detectors"]],
+        "evidence": _evidence(report),
+        "confidence": _confidence(report),
+    }
 
 
 @cache

@@ -272,6 +272,9 @@ class Settings(BaseSettings):
         default=None,
         description="Key for the admin paths (X-API-Key). Without it they answer on a loopback bind only.",
     )
+    console_session_minutes: int = Field(
+        default=480, ge=1, le=10_080, description="Minutes after which the console asks for the key again."
+    )
     caller_keys: Annotated[dict[str, SecretStr], NoDecode, Named] = Field(
         default={},
         description="Keys of callers, as name:key,name:key. With any, POST /classify takes these and "

@@ -143,10 +143,17 @@ def _truncate(element: Any, compiler: Any, **options: Any) -> str:
 
 
 def score_distribution(
-    database: Database, detector: str, span: Span = ANYTIME, *, bins: int = 40, most: int = MOST
+    database: Database,
+    detector: str,
+    span: Span = ANYTIME,
+    *,
+    bins: int = 40,
+    most: int = MOST,
+    highest: float | None = None,
 ) -> Distribution:
     """How the scores of `detector` are distributed over the newest `most` decisions of `span`. Scores that
-    are no number are left out. Raises `StoreError`."""
+    are no number are left out; those above `highest` are counted in the last bin, which ends there. Raises
+    `StoreError`."""
     column = detections.c
     with database.read() as connection:
         asked = [
@@ -160,8 +167,12 @@ def score_distribution(
         ).one()
         if low is None:
             return Distribution([], [], [], 0, None)
+        if highest is not None and low < highest < high:
+            high = highest
         width = (high - low) / bins or 1.0
-        place = _Whole((column.score - low) / width).label("place")
+        place = _Whole(case((column.score > high, bins - 1), else_=(column.score - low) / width)).label(
+            "place"
+        )
         counts = select(place, column.suspicious, func.count(), func.sum(case((column.exact, 0), else_=1)))
         rows = connection.execute(counts.where(*asked).group_by("place", column.suspicious)).all()
         last = select(column.threshold).where(*asked).order_by(column.decision_id.desc()).limit(1)

@@ -1,0 +1,82 @@
+"""What pages of the console load: their style and script, and pictures, always as PNG that was made here."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+
+from app.average import average_picture
+from app.console.image import changed, pixels_of
+from app.console.pictures import LARGE, THUMBNAIL, picture
+from app.console.rendering import ASSETS, asset
+from app.errors import NotFound
+from app.recording.images import as_file
+from app.routes.console.access import Visit, VisitOf
+from app.storage.incidents import incident_images
+
+router = APIRouter()
+
+Sha256 = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
+Number = Annotated[int, Path(ge=0, le=2**63 - 1)]
+LONG = "private, max-age=86400, immutable"  # what lies under a digest does not change
+AVERAGED = 60  # images, at most
+
+
+@router.get("/static/{name}")
+def static(name: str) -> Response:
+    if name not in ASSETS:
+        raise NotFound("there is no such file")
+    content, kind = asset(name)
+    return Response(content, media_type=kind, headers={"Cache-Control": "max-age=86400"})
+
+
+@router.get("/pictures/{sha256}.png")
+async def received(sha256: Sha256, visit: VisitOf, large: bool = False) -> Response:
+    """The image as it came."""
+    side = LARGE if large else THUMBNAIL
+    gateway = visit.gateway
+    async with visit.console.pictures:
+        found = await asyncio.to_thread(picture, gateway.recording.blobs, gateway.decoder, sha256, side)
+    return _png(found)
+
+
+@router.get("/pictures/{sha256}/seen.png")
+async def seen(sha256: Sha256, visit: VisitOf) -> Response:
+    """The image as the classifier sees it."""
+    async with visit.console.pictures:
+        found = await asyncio.to_thread(pixels_of, visit.gateway, sha256)
+    return _png(None if found.pixels is None else as_file(found.pixels))
+
+
+@router.get("/pictures/{sha256}/probes/{name}.png")
+async def probed(sha256: Sha256, name: str, visit: VisitOf) -> Response:
+    """The image as the classifier sees it under a probe."""
+    async with visit.console.pictures:
+        return _png(await asyncio.to_thread(_probed, visit, sha256, name))
+
+
+def _probed(visit: Visit, sha256: str, name: str) -> bytes | None:
+    found = pixels_of(visit.gateway, sha256)
+    after = None if found.pixels is None else changed(visit.gateway, found.pixels, name)
+    return None if after is None else as_file(after)
+
+
+@router.get("/incidents/{label}/{first}/{last}/average.png")
+async def average(label: Number, first: Number, last: Number, visit: VisitOf) -> Response:
+    """The mean of an incident's newest images, as the classifier sees them."""
+    async with visit.console.pictures:
+        return _png(await asyncio.to_thread(_average, visit, label, first, last))
+
+
+def _average(visit: Visit, label: int, first: int, last: int) -> bytes | None:
+    gateway = visit.gateway
+    digests = incident_images(gateway.database, label, first, last, AVERAGED)
+    files = (gateway.recording.blobs.get(each) for each in digests)
+    return average_picture((each for each in files if each is not None), gateway.decoder)
+
+
+def _png(content: bytes | None) -> Response:
+    if content is None:
+        raise NotFound("there is no such picture, or no longer")
+    headers = {"Cache-Control": LONG, "Content-Security-Policy": "default-src 'none'; sandbox"}
+    return Response(content, media_type="image/png", headers=headers)
