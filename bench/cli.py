@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from bench.console import console as console_pages
 from bench.contenders import NAMES
 from bench.gateway.command import gateway
 from bench.plot import NoPlot, plot
@@ -25,6 +26,7 @@ from models.errors import ModelError
 
 app = typer.Typer(help="Measure what guarding a model costs.", invoke_without_command=True)
 app.command("gateway")(gateway)
+app.command("console")(console_pages)
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
