@@ -3,6 +3,8 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -13,7 +15,8 @@ from bench.subjects import Subject
 from bench.traffic import KINDS
 from detectors.amplification import Amplified, Copies
 from detectors.engine import build_engine
-from detectors.ibd_psc import IbdPscScorer
+from detectors.ibd_psc import IbdPsc, IbdPscScorer
+from lab.backends import open_backend
 
 __all__ = [
     "EAGER", "EAGER_FAST", "EARLY", "EARLY_FAST", "FULL", "FULL_FAST", "NAMES", "Contender", "Workshop",
@@ -23,8 +26,14 @@ EAGER, EAGER_FAST = "undefended", "undefended, fast"
 FULL, FULL_FAST = "engine", "engine, fast"
 EARLY = {kind: f"early exit, {kind}" for kind in KINDS}
 EARLY_FAST = {kind: f"{name}, fast" for kind, name in EARLY.items() if kind != "poisoned"}
+GRAPHS = ("exported", "onnx")  # other backends, each undefended and with the full score
+PLAIN_GRAPH = {kind: f"{kind}, undefended" for kind in GRAPHS}
+SCORED_GRAPH = {kind: f"{kind} engine" for kind in GRAPHS}
 BASELINES = ("copies", "stacked", "deep copies")
-NAMES = (EAGER, *BASELINES, FULL, *EARLY.values(), EAGER_FAST, FULL_FAST, *EARLY_FAST.values())
+NAMES = (
+    EAGER, *BASELINES, FULL, *EARLY.values(), EAGER_FAST, FULL_FAST, *EARLY_FAST.values(),
+    *PLAIN_GRAPH.values(), *SCORED_GRAPH.values(),
+)  # fmt: skip
 UNTRAINED = "needs a trained network and real images: give --bundle and --data"
 
 
@@ -75,6 +84,9 @@ class Workshop:
         if name == EAGER_FAST:
             engine = self.engine(True)
             return Contender(name, lambda images: engine.base(images)[0], engine, engine.engine, baseline)
+        for kind in GRAPHS:
+            if name in (PLAIN_GRAPH[kind], SCORED_GRAPH[kind]):
+                return self._graph(name, kind, scored=name == SCORED_GRAPH[kind])
         if name in BASELINES:
             amplified = self._baseline(name)
             return Contender(name, scoring(amplified), amplified, amplified.engine)
@@ -89,6 +101,23 @@ class Workshop:
             )
         call = scoring(engine, rule.stages, rule.thresholds)
         return Contender(name, call, engine, engine.engine, baseline, kind)
+
+    def _graph(self, name: str, kind: str, *, scored: bool) -> Contender:
+        """The network exported for another backend. What ONNX Runtime computes and holds is not counted."""
+        subject = self.subject
+        if subject.device.type != "cpu":
+            raise ValueError("exported networks are raced on the CPU only")
+        with TemporaryDirectory() as folder:
+            classifier = open_backend(kind, subject.network, subject.recipe.shape(), Path(folder))
+        if not scored:
+            return Contender(name, classifier.logits, classifier, kind)
+        layers = len(subject.order)
+        fit = {"k": subject.k, "n": subject.n}
+        detector = IbdPsc(classifier, subject.pools["benign"][:2], omega=subject.omega, n=subject.n)
+        if len(detector.order) != layers:
+            raise ValueError(f"the exporter kept {len(detector.order)} of {layers} BatchNorm layers in sight")
+        scorer = detector.scorer(fit)
+        return Contender(name, scoring(scorer.amplified), scorer.amplified, scorer.engine)
 
     def _baseline(self, name: str) -> Amplified:
         build: Callable[..., Amplified] = {"copies": Copies, "stacked": Stacked, "deep copies": DeepCopies}[

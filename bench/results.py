@@ -76,7 +76,7 @@ class Report:
     def _ratio(self, row: Row, what: str, contender: str) -> float | None:
         other = self.row(row.network, contender, row.batch)
         ours, theirs = getattr(row, what), getattr(other, what, None)
-        return None if ours is None or not theirs else float(ours / theirs)
+        return float(ours / theirs) if ours and theirs else None  # 0: not counted
 
     def to_json(self) -> dict[str, Any]:
         """Everything measured, with the ratios beside it."""

@@ -3,6 +3,7 @@
 import typer
 
 from lab.commands.ablate import ablate_command
+from lab.commands.backends import backends_command
 from lab.commands.budget import budget_command
 from lab.commands.contamination import contamination_command
 from lab.commands.datafree import datafree_command
@@ -36,3 +37,4 @@ app.command("datafree")(datafree_command)
 app.command("budget")(budget_command)
 app.command("contamination")(contamination_command)
 app.command("purify")(purify_command)
+app.command("backends")(backends_command)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from bench.baselines import amplified_copy
-from bench.contenders import EAGER, EARLY, FULL, FULL_FAST, NAMES, Workshop
+from bench.contenders import EAGER, EARLY, FULL, FULL_FAST, NAMES, SCORED_GRAPH, Workshop
 from bench.cost import flops_per_image, resident_bytes
 from bench.recipes import default_k
 from bench.subjects import Subject, batch_of
@@ -16,7 +16,7 @@ def test_k_is_documented() -> None:
     assert default_k(3, 3) == 1
 
 
-@pytest.mark.parametrize("name", ["stacked", "deep copies", FULL])
+@pytest.mark.parametrize("name", ["stacked", "deep copies", FULL, *SCORED_GRAPH.values()])
 def test_every_way_gives_the_scores_of_copies(subject: Subject, name: str) -> None:
     workshop, images = Workshop(subject), subject.pools["benign"]
     expected = workshop.build("copies").call(images)
