@@ -11,9 +11,13 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["python_with"]
+__all__ = ["PATIENT", "python_with"]
+
+PATIENT = pytest.mark.timeout(900)
+"""For tests that may have to install something first."""
 
 HOME = Path(__file__).parents[1] / ".venvs"
+PATIENCE_S = 800
 
 
 def python_with(name: str, *requirements: str) -> Path:
@@ -28,7 +32,7 @@ def python_with(name: str, *requirements: str) -> Path:
         [sys.executable, "-m", "venv", "--clear", str(HOME / name)],
         [str(python), "-m", "pip", "install", "--quiet", *requirements],
     ):
-        made = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+        made = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
         if made.returncode:
             lines = made.stderr.strip().splitlines() or ["no reason was given"]
             pytest.skip(f"{' '.join(requirements)} cannot be installed: {lines[-1]}")

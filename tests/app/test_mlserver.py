@@ -14,6 +14,10 @@ from models.remote import Connection, RemoteClassifier
 from tests.app.service import Service
 from tests.app.tiny import CLASSES, SIZE, form, pixels, pngs, write_bundle
 from tests.mlserver import MODEL, MLServer
+from tests.peers import PATIENT
+
+
+pytestmark = PATIENT
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from models.loading import load_bundle
 from models.remote import RemoteClassifier
 from tests.app.service import Service
 from tests.app.tiny import encoded, form, pixels, pngs, write_bundle
-from tests.peers import python_with
+from tests.peers import PATIENT, python_with
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
@@ -82,6 +82,7 @@ def test_python(service: Service, folder: Path, number: int) -> None:
         assert "5 of 5" in said
 
 
+@PATIENT
 def test_kserve(service: Service, folder: Path) -> None:
     python = python_with("kserve", "kserve==0.21.0")
     assert "verdict" in run([str(python), "-c"], PYTHON[1], service, folder)

@@ -13,7 +13,7 @@ from tritonclient.utils import InferenceServerException
 
 from tests.app.service import Service
 from tests.app.tiny import form, pixels, pngs, write_bundle
-from tests.peers import python_with
+from tests.peers import PATIENT, python_with
 
 IMAGES = pixels(24, seed=3)
 FLOATS = (IMAGES[:, None] / 255).astype(np.float32)
@@ -113,6 +113,7 @@ def test_triton_reads_our_errors(
         client.infer("tiny", given(FLOATS, "FP32", binary=True), outputs=wanted)
 
 
+@PATIENT
 def test_kserve_speaks_to_it(service: Service, labels: list[int], tmp_path: Path) -> None:
     python = python_with("kserve", "kserve==0.21.0")
     np.save(tmp_path / "images.npy", FLOATS)
