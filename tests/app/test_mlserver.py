@@ -16,7 +16,6 @@ from tests.app.tiny import CLASSES, SIZE, form, pixels, pngs, write_bundle
 from tests.mlserver import MODEL, MLServer
 from tests.peers import PATIENT
 
-
 pytestmark = PATIENT
 
 
