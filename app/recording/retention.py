@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -17,6 +18,7 @@ __all__ = ["Limits", "Retention"]
 log = logging.getLogger("triggerwall.recording")
 
 EVERY_S = 15.0
+HOUR_S = 3600.0
 AT_ONCE = 100  # images removed per transaction of the index
 DAY = timedelta(days=1)
 
@@ -60,14 +62,24 @@ class Retention:
             self._thread.join(30)
 
     def _serve(self) -> None:
+        self._try(self._tidy)
         while not self._stopping.is_set():
-            try:
-                self.sweep()
-            except StoreError as error:
-                log.warning("nothing was removed: %s", error)
-            except Exception:
-                log.exception("nothing was removed")
+            self._try(self.sweep)
             self._stopping.wait(EVERY_S)
+
+    def _try(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except StoreError as error:
+            log.warning("nothing was removed: %s", error)
+        except Exception:  # the thread goes on: the next time may do
+            log.exception("nothing was removed")
+
+    def _tidy(self) -> None:
+        """Remove files without an entry; those of the last hour may be another gateway's, just put there."""
+        removed = self._blobs.tidy(self._quarantine.known, time.time() - HOUR_S)
+        if removed:
+            log.info("%d files in quarantine had no entry and were removed", removed)
 
     def sweep(self) -> None:
         """Remove what is too old or too much. Raises `StoreError`."""

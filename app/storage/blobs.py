@@ -7,6 +7,7 @@ Blocking: call it from a thread.
 import os
 import re
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +33,11 @@ class Blobs(Protocol):
 
     def remove(self, name: str) -> None:
         """Removing what is not there does nothing."""
+
+    def tidy(self, known: Callable[[Sequence[str]], set[str]], before: float) -> int:
+        """Remove what was put before the Unix time `before` and is not among those that `known` returns of
+        the names it is given: what a process that was killed left. Returns how many; an object store, which
+        would have to be listed, is left as it is."""
 
 
 def open_blobs(url: str | None, directory: Path) -> Blobs:
@@ -94,6 +100,20 @@ class Folder:
         except OSError as error:
             raise BlobError(f"the quarantine's folder cannot be changed: {error.strerror}") from error
 
+    def tidy(self, known: Callable[[Sequence[str]], set[str]], before: float) -> int:
+        removed = 0
+        for folder in sorted(self.path.glob("[0-9a-f][0-9a-f]")):
+            try:
+                old = [file for file in folder.iterdir() if file.stat().st_mtime < before]
+                there = known([file.name for file in old if NAME.fullmatch(file.name)])
+                for file in old:
+                    if file.name not in there:
+                        file.unlink(missing_ok=True)
+                        removed += 1
+            except OSError as error:
+                raise BlobError(f"the quarantine's folder cannot be tidied: {error.strerror}") from error
+        return removed
+
     def _file(self, name: str) -> Path:
         return self.path / _checked(name)[:2] / name
 
@@ -129,6 +149,9 @@ class ObjectStore:
             return
         except Exception as error:
             raise BlobError(f"the quarantine's store cannot be changed: {type(error).__name__}") from error
+
+    def tidy(self, known: Callable[[Sequence[str]], set[str]], before: float) -> int:
+        return 0
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{_checked(name)[:2]}/{name}"

@@ -1,5 +1,6 @@
 """Where images lie: a folder, an object store, and what neither lets happen."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,19 @@ def test_what_is_put_comes_back_until_it_is_removed(blobs: Blobs) -> None:
     blobs.remove(NAME)
     blobs.remove(NAME)
     assert blobs.get(NAME) is None
+
+
+def test_old_files_that_nobody_knows_are_removed(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    names = [digest(n) for n in range(3)]
+    for name in names:
+        folder.put(name, b"bytes")
+    (tmp_path / names[0][:2] / ".half-written").write_bytes(b"x")
+    for path in [path for path in tmp_path.rglob("*") if path.is_file() and path.name != names[2]]:
+        os.utime(path, (1000, 1000))
+    assert folder.tidy(lambda some: {names[1]} & set(some), before=2000) == 2
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == sorted(names[1:])
+    assert Folder(tmp_path / "nowhere").tidy(set, before=2000) == 0
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "", "A" * 64, NAME + "\n", NAME[:-1] + "/"])
