@@ -98,6 +98,8 @@ def compare(study: Study, folder: Path, alpha: float) -> list[Agreement]:
         shape = (info.channels, *info.size)
         classifier = open_backend(backend, study.classifier.network, shape, folder)
         names = [name for name in parts if name != "psc" or classifier.info.access == "weights"]
+        if not names:
+            continue
         detectors = open_detectors(classifier, images[0][:2], names)
         found, predicted = _judge(classifier, detectors, parts, images, backend)
         for name, (scores, verdicts, engine) in found.items():
