@@ -37,6 +37,9 @@ STOPPED = 0.05  # share of the decisions that are rejections
 LABELS = 10
 DETECTORS = ("profile", "psc", "spc")
 AT_ONCE = 20_000  # rows inserted together
+Values = tuple[str | bytes | float | None, ...]
+Rows = tuple[list[Values], list[Values], list[Values]]
+"""Of decisions, of their detections, of the quarantine."""
 PNG_SIDE = 28
 PAGES = {
     "overview": "/console",
@@ -144,7 +147,7 @@ def fill(data: Path, decisions: int, images: int) -> None:
     database.execute("PRAGMA synchronous=OFF")
     (calibration,) = database.execute("SELECT id FROM calibrations ORDER BY number DESC LIMIT 1").fetchone()
     traffic: dict[tuple[int, str], int] = {}
-    rows: tuple[list[object], list[object], list[object]] = ([], [], [])
+    rows: Rows = ([], [], [])
     for number in range(decisions):
         at = now - DAYS * 86400 * (1 - (number + 1) / decisions)
         id, hit = (round(at * 1_000_000) << 12) + number % 4096, number in rejected
@@ -195,7 +198,7 @@ def fill(data: Path, decisions: int, images: int) -> None:
     database.close()
 
 
-def _insert(database: sqlite3.Connection, rows: tuple[list[object], list[object], list[object]]) -> None:
+def _insert(database: sqlite3.Connection, rows: Rows) -> None:
     database.executemany("INSERT INTO decisions VALUES (?,?,?,?,?,?,?,?,?,?)", rows[0])
     database.executemany("INSERT INTO detections VALUES (?,?,?,?,?,?,?)", rows[1])
     columns = "sha256, decision_id, stored_at, size, media_type, times, mark"

@@ -25,6 +25,7 @@ from detectors.teco import TeCo
 from lab.data import ImageSet, LabError
 from lab.figures import BUDGETS, Figures
 from lab.record import load_attack, read_settings
+from models.base import Classifier
 from models.loading import load_network
 from models.torch_module import TorchClassifier
 
@@ -40,7 +41,7 @@ __all__ = [
 
 BATCH = 250
 
-DETECTORS: dict[str, Callable[[TorchClassifier, Tensor], Detector]] = {
+DETECTORS: dict[str, Callable[[Classifier, Tensor], Detector]] = {
     "profile": lambda classifier, _: Profile(classifier),
     "psc": lambda classifier, example: IbdPsc(classifier, example),
     "spc": lambda classifier, _: ScaleUp(classifier),
@@ -166,9 +167,7 @@ def _triggered(bundle: Path, judged: ImageSet, target: int) -> Tensor:
     return attack.apply(victims)
 
 
-def open_detectors(
-    classifier: TorchClassifier, example: Tensor, names: Sequence[str]
-) -> tuple[Detector, ...]:
+def open_detectors(classifier: Classifier, example: Tensor, names: Sequence[str]) -> tuple[Detector, ...]:
     """The detectors `names`, or all that can guard this classifier; `example` (B, C, H, W) in [0, 1].
 
     Raises `LabError` for an unknown name, `UnsupportedNetwork` for one that cannot guard it.
