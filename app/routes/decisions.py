@@ -28,7 +28,7 @@ from app.storage.what_if import Rules, score_distribution, what_if
 router = APIRouter(prefix="/decisions", tags=["decisions"], dependencies=[Admin])
 
 
-Number = Annotated[str, Path(pattern=r"^[0-9]{1,19}$", description="Number of a decision.")]
+Number = Annotated[int, Path(ge=0, lt=10**19, description="Number of a decision.")]
 Before = Annotated[str | None, Query(pattern=r"^[0-9]{1,19}$", description="`next` of the page before.")]
 Since = Annotated[Moment | None, Query(description="From then on, as 2026-01-31T12:00:00Z.")]
 Until = Annotated[Moment | None, Query(description="Up to, and without, then.")]
@@ -38,6 +38,7 @@ Most = Annotated[int, Query(ge=1, le=1_000_000, description="Newest decisions to
 REFUSALS = problems(401, 403, 422, 503)
 NDJSON = "application/x-ndjson"
 LONGEST = timedelta(days=366)
+LARGEST = 2**63 - 1  # number that the database takes
 
 
 def span_of(since: Since = None, until: Until = None) -> Span:
@@ -130,12 +131,12 @@ async def export(gateway: GatewayOf, asked: Asked) -> StreamingResponse:
 
 @router.get("/{id:int}", summary="One decision", responses={**REFUSALS, **problems(404)})
 async def one(id: Number, gateway: GatewayOf) -> DecisionBody:
-    return DecisionBody.of(await asyncio.to_thread(gateway.decisions.get, number(id) or 0))
+    return DecisionBody.of(await asyncio.to_thread(gateway.decisions.get, min(id, LARGEST)))
 
 
 def number(text: str | None) -> int | None:
     """The number of a decision, as large as the database takes it."""
-    return None if text is None else min(int(text), 2**63 - 1)
+    return None if text is None else min(int(text), LARGEST)
 
 
 def _lines(gateway: Gateway, asked: DecisionFilter) -> Iterator[str]:

@@ -41,8 +41,11 @@ def test_there_is_a_complete_row_for_everything(report: Report) -> None:
         for ratio in (report.time_ratio(row), report.time_ratio(row, EAGER)):
             assert ratio is not None
             assert 0 < ratio.low <= ratio.median <= ratio.high
-        assert report.flops_ratio(row) >= 1  # type: ignore[operator]
-        assert report.resident_ratio(row) >= 1  # type: ignore[operator]
+        if "onnx" in row.contender:  # ONNX Runtime tells neither
+            assert (report.flops_ratio(row), report.resident_ratio(row)) == (None, None)
+        else:
+            assert report.flops_ratio(row) >= 1  # type: ignore[operator]
+            assert report.resident_ratio(row) >= 1  # type: ignore[operator]
 
 
 def test_ratios_of_multiply_adds(report: Report) -> None:

@@ -65,8 +65,9 @@ def test_the_expected_cost_is_what_early_exit_evaluates() -> None:
 
 
 def test_psc_costs_less_than_its_passes_because_prefixes_are_shared() -> None:
-    detector = IbdPsc(Network(bn_chain(8), 4), IMAGES[:2], n=5, xi=0.1)
-    predicted = detector.network(IMAGES).argmax(1).numpy()
+    classifier = Network(bn_chain(8), 4)
+    detector = IbdPsc(classifier, IMAGES[:2], n=5, xi=0.1)
+    predicted = classifier.logits(IMAGES).argmax(1).numpy()
     evidence = detector.measure(IMAGES).double().numpy()
     fit = detector.fit(evidence, predicted, None)
     limits = np.ones(60)

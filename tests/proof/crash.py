@@ -112,9 +112,10 @@ def _change(http: httpx.Client, found: Crashes, luck: random.Random) -> None:
 
 
 def _classify(http: httpx.Client, found: Crashes, luck: random.Random) -> None:
+    calibrated = bool(found.answered)  # before it is asked: a calibration may be answered meanwhile
     answer = http.post("/classify", content=pngs(1, luck.randrange(10**6))[0], headers=PNG)
     if answer.status_code == 503:
-        found.expect(not found.answered, f"classifying: {answer.text}")  # before the first calibration
+        found.expect(not calibrated, f"classifying: {answer.text}")
         return
     found.judged += 1
     result = answer.json()["results"][0]

@@ -247,10 +247,9 @@ def lying_header(_: bytes, random: Random) -> tuple[bytes, frozenset[int]]:
 def animated(_: bytes, random: Random) -> tuple[bytes, frozenset[int]]:
     frames = [Image.new("RGB", (9, 9), (n * 40, 0, 0)) for n in range(1, 5)]
     buffer = io.BytesIO()
-    frames[0].save(
-        buffer, random.choice(("PNG", "WEBP", "GIF", "TIFF")), save_all=True, append_images=frames[1:]
-    )
-    return buffer.getvalue(), frozenset({415})
+    format = random.choice(("PNG", "WEBP", "GIF", "TIFF"))
+    frames[0].save(buffer, format, save_all=True, append_images=frames[1:])
+    return buffer.getvalue(), frozenset({200 if format == "GIF" else 415})  # of a GIF, the first frame
 
 
 Mutation = Callable[[bytes, Random], tuple[bytes, frozenset[int]]]
