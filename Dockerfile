@@ -3,6 +3,7 @@
 #   docker build --build-arg EXTRAS=postgresql,tracing .   with optional packages of pyproject.toml, which are not locked
 FROM python:3.11-slim AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH_REQUIREMENTS="-r requirements-torch.lock"
 ARG EXTRAS=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
 RUN python -m venv --without-pip /opt/venv
@@ -13,7 +14,7 @@ WORKDIR /srv/triggerwall
 # Not in the image: what PyTorch and its dependencies bring for C++ builds and for testing themselves.
 COPY requirements.lock requirements-torch.lock ./
 RUN pip --python /opt/venv/bin/python install --require-hashes -r requirements.lock \
-    && pip --python /opt/venv/bin/python install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} -r requirements-torch.lock \
+    && pip --python /opt/venv/bin/python install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} $TORCH_REQUIREMENTS \
     && cd /opt/venv/lib/python3.11/site-packages \
     && rm -rf torch/include torch/test \
     && find torch/bin -type f ! -name torch_shm_manager -delete \

@@ -289,6 +289,7 @@ class Calibrator:
             told = isinstance(error, CalibrationMismatch | DetectorError)
             self.mismatch = str(error) if told else f"calibration {id} cannot be used: {error!r}"
             self.firewall.enforce(None)
+            self._followed = id
             self.metrics.mismatched()
             log.error("%s", self.mismatch)
         else:

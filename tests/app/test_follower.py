@@ -119,3 +119,26 @@ def test_a_database_that_is_away_for_too_long(
         assert client.get("/livez").status_code == 200
     until(lambda: client.get("/readyz").status_code == 200)
     assert client.post("/classify", files=form(pngs(1))).status_code == 200
+
+
+def test_a_calibration_that_does_not_fit_is_found_so_once(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = make_client(calibration_lag_s=0.5)
+    calibrate(one, 1)
+    other = make_client(calibration_lag_s=0.5, spc_scales=(3.0, 5.0))
+    assert other.get("/readyz").status_code == 503
+    calibrator, tries = gateway_of(other).calibrator, []
+    follow, restore = calibrator.follow, calibrator.restore
+
+    async def counted() -> None:
+        tries.append("restore")
+        await restore()
+
+    monkeypatch.setattr(calibrator, "restore", counted)
+    for _ in range(3):
+        other.portal.call(follow)  # type: ignore[union-attr]
+    assert tries == []
+    newer = calibrate(one, 2)
+    until(lambda: tries)
+    assert newer in other.get("/readyz").json()["detail"]
