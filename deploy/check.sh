@@ -137,8 +137,8 @@ admin=(-H "X-API-Key: $TRIGGERWALL_ADMIN_KEY")
 decided() { [ "$(call "${admin[@]}" "$gateway/decisions?limit=1000")" = 200 ] && [ "$(answer 'len(a["decisions"])')" = "$1" ]; }
 wait_for 10 decided 20
 echo "ok   20 decisions"
-expect 401 "$(call "$gateway/decisions")" "without the key"
 rejected=$(answer 'sum(d["verdict"] == "rejected" for d in a["decisions"])')
+expect 401 "$(call "$gateway/decisions")" "without the key"
 quarantined() { [ "$(call "${admin[@]}" "$gateway/quarantine")" = 200 ] && [ "$(answer 'a["total"]')" = "$1" ]; }
 wait_for 10 quarantined "$rejected"
 echo "ok   $rejected images in quarantine"
