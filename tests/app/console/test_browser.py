@@ -63,7 +63,10 @@ def page(request: pytest.FixtureRequest, browser: Any, service: Service) -> Iter
 
 def fits(page: Any) -> None:
     """Nothing has to be scrolled sideways but what scrolls by itself."""
-    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    page.wait_for_load_state("load")  # between two pages there is no document
+    page.wait_for_function(
+        "document.documentElement?.scrollWidth <= document.documentElement?.clientWidth", timeout=10_000
+    )
 
 
 def test_every_journey(page: Any) -> None:
