@@ -31,6 +31,7 @@ from models.torch_module import TorchClassifier
 
 __all__ = [
     "BUDGETS",
+    "COMPARED",
     "DETECTORS",
     "Figures",
     "Study",
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 BATCH = 250
+COMPARED = 250
 
 DETECTORS: dict[str, Callable[[Classifier, Tensor], Detector]] = {
     "profile": lambda classifier, _: Profile(classifier),
@@ -60,6 +62,7 @@ class Study:
     """One model under attack: images as (N, C, H, W) uint8, or float32 in [0, 1]; none of them in two sets.
 
     Of a model without a backdoor, `attack` is None, `poisoned` has no images and `target` means nothing.
+    Early exit is timed, and its verdicts compared with the full scores', on `compared` images of each kind.
     What several detectors ask of the same images is computed once and kept in `known`.
     """
 
@@ -70,6 +73,7 @@ class Study:
     poisoned: Tensor
     attack: str | None
     target: int
+    compared: int = COMPARED
     known: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def batches(self, images: Tensor) -> list[Tensor]:

@@ -1,7 +1,8 @@
 """Calibrate detectors on a study's calibration images, and score its other images, all and early.
 
 Every image is scored exactly, on logits that all detectors share. Early exit is timed, counted and compared
-on the first `COUNTED` images of each kind, so that judging costs little more than the scores themselves.
+on the first `Study.compared` images of each kind: by default few, so that judging costs little more than the
+scores themselves.
 """
 
 from collections.abc import Mapping
@@ -20,9 +21,7 @@ from lab.figures import BUDGETS, LAST, Figures, Kind, Scored, figures_of
 from lab.judge import Study
 from lab.metrics import Floats
 
-__all__ = ["COUNTED", "Calibrated", "calibrated", "judge", "score_images", "scored_by"]
-
-COUNTED = 250
+__all__ = ["Calibrated", "calibrated", "judge", "score_images", "scored_by"]
 
 
 @dataclass(frozen=True)
@@ -104,12 +103,13 @@ def _kind(ready: Calibrated, study: Study, images: Tensor) -> Kind:
         scores.append(ready.scorer.score(base).values.cpu())
         labels.append(base.labels.cpu())
     exact, predicted = torch.cat(scores), torch.cat(labels).numpy()
-    early = _early(ready, study, images[:COUNTED], exact[:COUNTED])
+    first = slice(study.compared)
+    early = _early(ready, study, images[first], exact[first])
     return Kind(
         exact.numpy(),
         predicted,
         early.terms,
-        _passes(ready, study, images[:COUNTED], predicted[:COUNTED], early),
+        _passes(ready, study, images[first], predicted[first], early),
         early.seconds,
         early.unequal,
         early.images,

@@ -1,5 +1,6 @@
 """`triggerwall lab evaluate`: judge every detector on one model."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,7 @@ from lab.commands.common import (
     write_json,
 )
 from lab.figures import figures_of, write_scores
-from lab.judge import DETECTORS, figures_table, open_study
+from lab.judge import COMPARED, DETECTORS, figures_table, open_study
 from lab.scoring import score_images
 from lab.sources import open_split
 
@@ -46,6 +47,9 @@ def evaluate_command(
         typer.Option(min=0, max=1, help="Add noise · U[0, 1) to every judged image; SCALE-UP's code: 0.02."),
     ] = 0.0,
     scores: Annotated[Path | None, typer.Option(help="Write every image's scores there, as .npz.")] = None,
+    compared: Annotated[
+        int, typer.Option(min=1, help="On so many of each kind, compare early exit with the full score.")
+    ] = COMPARED,
     seed: Seed = 0,
     device: Device = DEFAULT_DEVICE,
 ) -> None:
@@ -54,7 +58,7 @@ def evaluate_command(
         test = open_split(data, "test", channels, warn)
         where = open_device(device)
         study = open_study(bundle, test, calibration, images, seed, where, detector or [], benign_models=True)
-        study = study.noisy(noise) if noise else study
+        study = replace(study.noisy(noise) if noise else study, compared=compared)
         scored = [score_images(each, study) for each in track(study.detectors, "judging", console=errors)]
         figures = [figures_of(each) for each in scored]
         console.print(figures_table(study, figures))

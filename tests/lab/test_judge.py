@@ -89,7 +89,7 @@ def test_the_command_writes_its_figures_and_refuses_what_cannot_be_judged(tmp_pa
     result = CliRunner().invoke(
         app,
         [
-            *[*words, "--bundle", str(BUNDLE), "--detector", "spc"],
+            *[*words, "--bundle", str(BUNDLE), "--detector", "spc", "--compared", "25"],
             *["--out", str(tmp_path / "figures.json"), "--scores", str(tmp_path / "scores.npz")],
         ],
     )
@@ -99,6 +99,7 @@ def test_the_command_writes_its_figures_and_refuses_what_cannot_be_judged(tmp_pa
         assert auroc(kept["spc/benign"], kept["spc/poisoned"]) == written[0]["auroc"]
         clean = kept["spc/benign"]
     assert [each["detector"] for each in written] == ["spc"]
+    assert written[0]["compared"] == 50  # of each kind, 25
     noisy = [*words, "--bundle", str(BUNDLE), "--detector", "spc", "--noise", "1"]
     result = CliRunner().invoke(app, [*noisy, "--scores", str(tmp_path / "noisy.npz")])
     assert result.exit_code == 0, result.output
