@@ -326,7 +326,8 @@ class Calibrator:
         self.firewall.enforce(guard)
         self.active, self.mismatch, self._followed = record, None, record.id
         self.metrics.calibrated(record.id, record.created_at.timestamp(), record.alpha)
-        log.info("calibration %s is enforced", record.id)
+        engines = "; ".join(f"{watch.detector} by {watch.scorer.engine}" for watch in guard.watches)
+        log.info("calibration %s is enforced: %s", record.id, engines)
 
     async def _measure(self, images: Iterable[BenignImage]) -> tuple[BenignSample, list[str], list[Skipped]]:
         """Decode the next batch while the device measures this one. The names are those of all readable

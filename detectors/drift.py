@@ -7,7 +7,7 @@ n / `run_length`, for all tests together (union bound over `Cusum`).
 
 An attacker sends his images to one label and leaves all others alone; drift strikes everybody's. So an
 alarm is read as an attack where rejections lie with one label far more often than predictions do, and
-the scores of cleared images are as they were.
+the scores of images cleared since the change began are as they were.
 """
 
 import math
@@ -32,6 +32,7 @@ from detectors.martingale import (
     event_factors,
     p_value_factors,
 )
+from detectors.uniformity import kolmogorov_smirnov
 
 __all__ = ["DriftMonitor", "Look", "State", "TopLabel"]
 
@@ -40,6 +41,8 @@ PREDICTIONS = 4096  # predictions that say how common each label is
 HOLD = 5000  # images without an alarm after which the state is steady again
 CONCENTRATED = 0.5  # share of one label among rejections from which they may read as an attack
 SIGNIFICANCE = 1e-3  # of that share against the label's share of predictions, over all labels
+CLEARED = 2048  # p-values of cleared images that are remembered for each detector
+MOVED = 1e-4  # chance of so odd p-values under an attack alone: below it the change is everybody's
 
 
 class State(StrEnum):
@@ -96,6 +99,7 @@ class _ScoreTest:
 
     def __init__(self, part: DetectorCalibration, thresholds: Floats, ties: Floats, random: Random) -> None:
         self.detector, self.loudest = part.detector, Cusum(P_VALUE_BETS)
+        self._seen: deque[tuple[int, float]] = deque(maxlen=CLEARED)  # (image number, p-value)
         self._urns: dict[int, RankUrn] = {}
         self._below: dict[int, float] = {}  # of labels with ties settled by lot: the threshold
         for group in _groups(part, len(thresholds)):
@@ -123,7 +127,13 @@ class _ScoreTest:
         urn = self._urns.get(label)
         counts = not look.suspicious and look.score < self._below.get(label, math.inf)
         if urn is not None and counts:
-            self.loudest.update(p_value_factors(urn.p_value(look.score)), number)
+            p = urn.p_value(look.score)
+            self._seen.append((number, p))
+            self.loudest.update(p_value_factors(p), number)
+
+    def moved_since(self, number: int) -> bool:
+        """Are the scores of images cleared since image `number` unlike those of the calibration?"""
+        return kolmogorov_smirnov([p for seen, p in self._seen if seen >= number]) <= MOVED
 
     def restart(self) -> None:
         """Begin again at the calibration."""
@@ -211,7 +221,7 @@ class DriftMonitor:
         self.state, self.images, self.alarms = State.STEADY, 0, 0
         self.alarmed_by: str | None = None  # the test that raised the last alarm
         self._last_alarm = self._episode = 0
-        self._cleared_changed = False  # since the change began, by a test of scores
+        self._everybodys = False  # the change moved the scores of cleared images too
         self._rejected: deque[tuple[int, int]] = deque(maxlen=REJECTIONS)  # (image number, label)
         self._predicted: deque[int] = deque(maxlen=PREDICTIONS)
         self._counts = [0] * self.classes  # of `_predicted`
@@ -230,8 +240,8 @@ class DriftMonitor:
         if loudest.value >= self.limit:
             self._alarm(loudest)
             return True
-        if rejected and self.state is State.DRIFTING and not self._cleared_changed:
-            self.state = self._reading()  # the alarm may have come before the labels could tell
+        if rejected and self.state is not State.STEADY:
+            self.state = self._reading()  # the alarm may have come before anything could tell
         if self.state is not State.STEADY and self.images - self._last_alarm >= HOLD:
             self.state = State.STEADY
         return False
@@ -257,8 +267,8 @@ class DriftMonitor:
     def _alarm(self, test: _ScoreTest | _VerdictTest) -> None:
         if self.state is State.STEADY:
             self._episode = test.loudest.began  # rejections before are no part of the change
-            self._cleared_changed = False
-        self._cleared_changed |= isinstance(test, _ScoreTest)
+            self._everybodys = False
+        self._everybodys |= isinstance(test, _ScoreTest)
         self.state = self._reading()
         self.alarms += 1
         self.alarmed_by = f"{test.detector} {test.name}"
@@ -269,8 +279,11 @@ class DriftMonitor:
     def _reading(self) -> State:
         """What the change looks like since it began."""
         top = self.top_label()
-        attack = top is not None and top.concentrated and not self._cleared_changed
-        return State.UNDER_ATTACK if attack else State.DRIFTING
+        if top is None or not top.concentrated or self._everybodys:
+            return State.DRIFTING
+        scores = [test for test in self._tests if isinstance(test, _ScoreTest)]
+        self._everybodys = any(test.moved_since(self._episode) for test in scores)
+        return State.DRIFTING if self._everybodys else State.UNDER_ATTACK
 
     def top_label(self) -> TopLabel | None:
         """Where recent rejections lie, since the last change began; None without any."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from torch import Tensor
 
@@ -195,10 +196,14 @@ def figures_table(study: Study, figures: Sequence[Figures]) -> Table:
     attack = f"{study.attack}, target {study.target}" if study.attack else "no attack"
     table = Table(
         title=f"{study.classifier.info.name}: {attack}; calibrated on "
-        f"{len(study.calibration)}, judged {len(study.benign)} benign and {len(study.poisoned)} triggered"
+        f"{len(study.calibration)}, judged {len(study.benign)} benign and {len(study.poisoned)} triggered",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),  # fits 80 columns
     )
-    headings = ("detector", "AUROC", "of target class", "TPR / FPR at 1 %", "at 5 %", "at the paper's T")
-    for heading in (*headings, "passes, benign / triggered", "early ≠ full"):
+    headings = ("AUROC", "of target class", "TPR/FPR at 1 %", "TPR/FPR at 5 %", "TPR/FPR at paper's T")
+    table.add_column("detector", no_wrap=True)
+    for heading in (*headings, "passes, benign/ triggered", "early ≠ full/all"):
         table.add_column(heading)
     limits = (*map(str, BUDGETS), "fixed")
     for each in figures:
@@ -206,9 +211,9 @@ def figures_table(study: Study, figures: Sequence[Figures]) -> Table:
             each.detector,
             _told(each.auroc),
             _told(each.target_auroc),
-            *[f"{_told(each.tpr.get(name))} / {each.fpr[name]:.3f}" for name in limits],
-            " / ".join(_told(passes, 2) for passes in each.passes),
-            f"{each.unequal} of {each.compared}",
+            *[f"{_told(each.tpr.get(name))}/{each.fpr[name]:.3f}" for name in limits],
+            "/".join(_told(passes, 2) for passes in each.passes),
+            f"{each.unequal}/{each.compared}",
         )
     return table
 

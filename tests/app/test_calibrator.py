@@ -40,6 +40,16 @@ def judged_by(client: TestClient) -> str:
     return str(client.post("/classify", content=pngs(1)[0], headers=PNG).json()["calibration"])
 
 
+def test_the_log_says_which_engine_each_detector_runs_on(
+    make_client: MakeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make_client(detectors=["psc", "spc"])
+    with caplog.at_level("INFO", "triggerwall.calibrator"):
+        id = client.post("/calibrate", files=form(pngs(40))).json()["id"]
+    engines = "psc by fork; spc by one batch of scaled copies"
+    assert f"calibration {id} is enforced: {engines}" in caplog.messages
+
+
 def test_a_full_disk_leaves_the_active_calibration(full: TestClient, make_client: MakeClient) -> None:
     before = judged_by(full)
     exported = full.get(f"/calibrations/{before}/export").json()

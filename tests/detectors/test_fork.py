@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from detectors.amplification import Copies, batch_norm_order
 from detectors.base import InputError, UnsupportedNetwork
-from detectors.fork import ROWS_ALONG, Fork
+from detectors.fork import ROWS_ALONG, ROWS_TOGETHER, Fork
 from models.zoo import ZOO, resnet20
 from tests.detectors.networks import TRAPS, UNTRACEABLE, Blocks, ByHand, Forward, distance, lively, one_thread  # noqa: F401  (a fixture)
 
@@ -219,6 +219,26 @@ def test_variants_do_not_run_along_with_many_images() -> None:
     fork = Fork(network, 1.5, [1, 2, 3], ["bn1", "bn2", "bn3"], x)
     assert set(fork.base(x, [1])[1].known) == {1}
     assert not fork.base(x, [1, 2])[1].known
+
+
+@pytest.mark.parametrize(("batch", "sizes"), [(5, [5]), (20, [3, 2]), (65, [1] * 5)])
+def test_a_cpu_runs_no_more_rows_together_than_it_gains_by(
+    monkeypatch: pytest.MonkeyPatch, batch: int, sizes: list[int]
+) -> None:
+    order, counts, x = ["bn1", "bn2", "bn3"], [1, 3, 2, 3, 1], images(batch)
+    network = hand_made(plain)
+    fork, copies = Fork(network, 1.5, counts, order, x), Copies(network, 1.5, counts, order)
+    run, seen = fork._variants, []
+
+    def watched(forks: Any, which: list[int], rows: Tensor | None) -> Tensor:
+        seen.append(len(which))
+        return run(forks, which, rows)
+
+    monkeypatch.setattr(fork, "_variants", watched)
+    found = fork.variants(fork.base(x)[1], range(5))
+    assert seen == sizes
+    assert batch * sizes[0] <= max(batch, ROWS_TOGETHER)
+    assert distance(found, copies.variants(copies.base(x)[1], range(5))) < ROUNDING
 
 
 def test_any_batch_size_traced_on_one_image() -> None:
