@@ -17,6 +17,7 @@ from detectors.base import Detector
 from detectors.calibration import DetectorCalibration, calibrate
 from lab.guard import limits, measure
 from lab.judge import Study, open_detectors
+from lab.tabular import slim_table
 from models.base import Classifier
 from models.bundle import BundleSpec, ExportedSpec, InputSpec, OnnxSpec, TorchScriptSpec
 from models.loading import open_spec
@@ -137,9 +138,9 @@ def _judge(
 
 def agreement_table(name: str, rows: list[Agreement]) -> Table:
     """One line per backend and detector."""
-    table = Table(title=f"{name}: against the original network, {rows[0].images} images")
-    for heading in ("backend", "detector", "engine", "largest difference of a score", "other verdicts"):
-        table.add_column(heading)
+    title = f"{name}: against the original network, {rows[0].images} images"
+    headings = ("backend", "detector", "engine", "largest difference of a score", "other verdicts")
+    table = slim_table(title, *headings)
     for row in rows:
         table.add_row(
             row.backend, row.detector, row.engine, f"{row.difference:.1e}",

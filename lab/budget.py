@@ -17,6 +17,7 @@ from detectors.budget import share_budget
 from detectors.calibration import BenignSample, Conditioning, Ties
 from lab.data import LabError
 from lab.split import Split
+from lab.tabular import slim_table
 
 __all__ = ["ALPHAS", "TOGETHER", "Rate", "budget_table", "measure_budget"]
 
@@ -92,9 +93,8 @@ def _rate(detector: str, by: Conditioning, ties: Ties, alpha: float, rates: Floa
 
 def budget_table(name: str, calibration: int, rates: Sequence[Rate]) -> Table:
     """One line per detector, conditioning and kind of ties; one column per α. Too much is marked with !"""
-    table = Table(title=f"{name}: mean false-positive rate, calibrated on {calibration} of the benign images")
-    for heading in ("detector", "thresholds", "ties", *[f"α = {alpha:.0%}" for alpha in ALPHAS]):
-        table.add_column(heading)
+    title = f"{name}: mean false-positive rate, calibrated on {calibration} of the benign images"
+    table = slim_table(title, "detector", "thresholds", "ties", *[f"α = {alpha:.0%}" for alpha in ALPHAS])
     lines: dict[tuple[str, Conditioning, Ties], dict[float, Rate]] = {}
     for each in rates:
         lines.setdefault((each.detector, each.conditioning, each.ties), {})[each.alpha] = each

@@ -18,6 +18,7 @@ from detectors.calibration import BenignSample
 from detectors.contamination import screen
 from lab.data import LabError
 from lab.split import Split
+from lab.tabular import slim_table
 
 __all__ = ["SHARES", "Outcome", "contamination_table", "measure_contamination"]
 
@@ -121,20 +122,12 @@ def _outcome(share: float, defence: Defence, rows: np.ndarray) -> Outcome:
 
 def contamination_table(name: str, calibration: int, alpha: float, outcomes: Sequence[Outcome]) -> Table:
     """One line per share and defence."""
-    table = Table(
-        title=f"{name}: calibrated on {calibration} images, some with the trigger; budget {alpha:.0%}, all "
+    title = (
+        f"{name}: calibrated on {calibration} images, some with the trigger; budget {alpha:.0%}, all "
         f"detectors together; trimmed: contamination = {TRIMMED:g}"
     )
-    for heading in (
-        "triggered",
-        "defence",
-        "TPR",
-        "FPR",
-        "strong / weak evidence",
-        "found",
-        "benign suspects",
-    ):
-        table.add_column(heading)
+    headings = ("triggered", "defence", "TPR", "FPR", "strong / weak evidence", "found", "benign suspects")
+    table = slim_table(title, *headings)
     for each in outcomes:
         table.add_row(
             f"{each.share:.0%}", each.defence, f"{each.tpr:.3f}", f"{each.fpr:.4f}",

@@ -15,6 +15,7 @@ from detectors.trimming import trimmed
 from lab.data import LabError
 from lab.guard import measure
 from lab.judge import Study
+from lab.tabular import slim_table
 
 __all__ = ["POISONED_SHARES", "Row", "datafree", "datafree_table"]
 
@@ -108,12 +109,12 @@ def _rates(
 
 def datafree_table(study: Study, rows: Sequence[Row], splits: int) -> Table:
     """One line per way to calibrate and budget."""
-    table = Table(
-        title=f"{study.classifier.info.name}: {study.attack}, target {study.target}; "
+    title = (
+        f"{study.classifier.info.name}: {study.attack}, target {study.target}; "
         f"{len(study.calibration) // 2} images to calibrate on, {splits} splits"
     )
-    for heading in ("budget", "calibrated on", "poisoned", "assumed", "left out", "TPR", "FPR (worst split)"):
-        table.add_column(heading)
+    headings = ("budget", "calibrated on", "poisoned", "assumed", "left out", "TPR", "FPR (worst split)")
+    table = slim_table(title, *headings)
     for row in rows:
         table.add_row(
             f"{row.alpha:.0%}", row.calibration, f"{row.poisoned:.0%}", f"{row.contamination:.0%}",

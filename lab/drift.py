@@ -17,6 +17,7 @@ from lab.data import LabError
 from lab.guard import Outcome, judge_images, limits, measure, rejected
 from lab.judge import Study
 from lab.shifts import SHIFTS
+from lab.tabular import slim_table
 
 __all__ = ["ATTACK_SHARES", "Plan", "Scenario", "drift_plot", "drift_table", "simulate"]
 
@@ -134,13 +135,12 @@ def _until_alarm(monitor: DriftMonitor, stream: Sequence[Outcome]) -> tuple[int 
 
 def drift_table(study: Study, plan: Plan, scenarios: Sequence[Scenario]) -> Table:
     """One line per kind of change."""
-    table = Table(
-        title=f"{study.classifier.info.name}: budget {plan.alpha:.0%}, calibrated on "
+    title = (
+        f"{study.classifier.info.name}: budget {plan.alpha:.0%}, calibrated on "
         f"{len(study.calibration)} images, {plan.repetitions} streams each"
     )
-    for heading in ("change", "of it rejected", "noticed", "after images: median (10–90 %)", "read as"):
-        table.add_column(heading)
-    table.add_column("false alarms before")
+    headings = ("change", "of it rejected", "noticed", "after images: median (10–90 %)", "read as")
+    table = slim_table(title, *headings, "false alarms before")
     for each in scenarios:
         found = [delay for delay in each.delays if delay is not None]
         low, middle, high = np.quantile(found, [0.1, 0.5, 0.9]) if found else (0, 0, 0)

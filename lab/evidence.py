@@ -17,6 +17,7 @@ from detectors.base import UnsupportedNetwork
 from detectors.ibd_psc import IbdPsc
 from detectors.scale_up import ScaleUp
 from lab.data import ImageSet, LabError
+from lab.tabular import slim_table
 from models.loading import load_network
 from models.torch_module import TorchClassifier
 
@@ -119,7 +120,9 @@ def evidence_table(found: Sequence[Evidence]) -> Table:
     """One line per model: the share of benign images in the sink, and which label it is."""
     strengths = list(dict.fromkeys((c["by"], c["strength"]) for each in found for c in each.collapse))
     scales = sorted(strength for by, strength in strengths if by == "scaling")
-    table = Table("model", "training", "BA", "amplified", *[f"pixels ×{scale:g}" for scale in scales])
+    table = slim_table(
+        "", "model", "training", "BA", "amplified", *[f"pixels ×{scale:g}" for scale in scales]
+    )
     for each in found:
         by = {c["strength"]: c for c in each.collapse if c["by"] == "scaling"}
         amplified = next((c for c in each.collapse if c["by"] == "amplification"), None)

@@ -20,6 +20,7 @@ from detectors.ibd_psc import PAPER_THRESHOLD, choose_k, confidence_in
 from detectors.stages import cheapest_stages, expected_cost
 from lab.judge import BUDGETS, Study
 from lab.metrics import auroc, target_auroc
+from lab.tabular import slim_table
 
 __all__ = ["NS", "OMEGAS", "Spot", "explore", "frontier_table"]
 
@@ -177,14 +178,13 @@ def early_flops(stages: Sequence[Sequence[int]], values: Floats, limits: Floats,
 
 def frontier_table(study: Study, spots: Sequence[Spot]) -> Table:
     """One line per (ω, n); FLOPs over the undefended network."""
-    table = Table(
-        title=f"{study.classifier.info.name}: {study.attack}, target {study.target}; calibrated on "
+    title = (
+        f"{study.classifier.info.name}: {study.attack}, target {study.target}; calibrated on "
         f"{len(study.calibration)}, judged {len(study.benign)} benign and {len(study.poisoned)} triggered"
     )
     headings = ("ω", "n", "k", "FLOPs, full", "early exit, T = 0.9 / 1 %", "AUROC", "of target class",
                 "TPR / FPR at 1 %", "at 5 %", "at T = 0.9")  # fmt: skip
-    for heading in headings:
-        table.add_column(heading, justify="right")
+    table = slim_table(title, *headings)
     for spot in spots:
         table.add_row(
             f"{spot.omega:g}", str(spot.n), f"{spot.k}{'*' if spot.note else ''}", f"{spot.flops_full:.2f}",

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from torch import Tensor
 
@@ -26,6 +25,7 @@ from detectors.teco import TeCo
 from lab.data import ImageSet, LabError
 from lab.figures import BUDGETS, Figures
 from lab.record import load_attack, read_settings
+from lab.tabular import slim_table
 from models.base import Classifier
 from models.loading import load_network
 from models.torch_module import TorchClassifier
@@ -194,17 +194,12 @@ def open_detectors(classifier: Classifier, example: Tensor, names: Sequence[str]
 def figures_table(study: Study, figures: Sequence[Figures]) -> Table:
     """One line per detector."""
     attack = f"{study.attack}, target {study.target}" if study.attack else "no attack"
-    table = Table(
-        title=f"{study.classifier.info.name}: {attack}; calibrated on "
-        f"{len(study.calibration)}, judged {len(study.benign)} benign and {len(study.poisoned)} triggered",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),  # fits 80 columns
+    title = (
+        f"{study.classifier.info.name}: {attack}; calibrated on "
+        f"{len(study.calibration)}, judged {len(study.benign)} benign and {len(study.poisoned)} triggered"
     )
     headings = ("AUROC", "of target class", "TPR/FPR at 1 %", "TPR/FPR at 5 %", "TPR/FPR at paper's T")
-    table.add_column("detector", no_wrap=True)
-    for heading in (*headings, "passes, benign/ triggered", "early ≠ full/all"):
-        table.add_column(heading)
+    table = slim_table(title, "detector", *headings, "passes, benign/ triggered", "early ≠ full/all")
     limits = (*map(str, BUDGETS), "fixed")
     for each in figures:
         table.add_row(

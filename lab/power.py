@@ -16,6 +16,7 @@ from detectors.triggers import TRIGGERS
 from lab.data import LabError
 from lab.judge import DETECTORS, Study
 from lab.scoring import judge
+from lab.tabular import slim_table
 from models.torch_module import TorchClassifier
 
 __all__ = ["Point", "compare", "correlations", "power_table", "scatter", "to_json"]
@@ -116,7 +117,7 @@ def to_json(points: Sequence[Point]) -> dict[str, Any]:
 
 def power_table(points: Sequence[Point]) -> Table:
     """One line per model and detector."""
-    table = Table("model", "attack", "detector", "measure", "predicted", "informed", "real")
+    table = slim_table("", "model", "attack", "detector", "measure", "predicted", "informed", "real")
     for p in points:
         shown = ["—" if value is None else f"{value:.3f}" for value in (p.predicted, p.informed, p.real)]
         name = f"TPR at {ALPHA:.0%}" if p.measure == "tpr" else "AUROC"

@@ -34,6 +34,7 @@ from lab.metrics import Floats, auroc
 from lab.mspc import Mspc
 from lab.pools import measure
 from lab.record import load_attack, read_record, read_settings
+from lab.tabular import slim_table
 from lab.train import train
 from models.loading import load_network
 from models.torch_module import TorchClassifier
@@ -235,8 +236,8 @@ def retrain(
 
 def figures_table(before: Outcome, suspects: Suspects, budget: float, rows: list[Figures]) -> Table:
     """One line per method."""
-    table = Table(
-        title=f"{suspects.attack.name}, target {suspects.target}: {int(suspects.triggered.sum())} of "
+    title = (
+        f"{suspects.attack.name}, target {suspects.target}: {int(suspects.triggered.sum())} of "
         f"{len(suspects.data)} training images triggered; trained on all of them: {before}"
     )
     headings = (
@@ -248,8 +249,7 @@ def figures_table(before: Outcome, suspects: Suspects, budget: float, rows: list
         "triggered left",
         "retrained",
     )
-    for heading in headings:
-        table.add_column(heading)
+    table = slim_table(title, *headings)
     for row in rows:
         rates = [f"{tpr:.3f} / {fpr:.3f}" for tpr, fpr in zip(row.tpr, row.fpr, strict=True)]
         outcome = "—" if row.outcome is None else str(row.outcome)
