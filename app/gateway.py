@@ -52,7 +52,8 @@ log = logging.getLogger("triggerwall.gateway")
 ANSWER_S = 0.05  # for the way from the device to the caller, before the deadline
 PATIENCE_S = 1.0  # how often to look whether the calibration under way has ended
 
-Judged = tuple[str | None, Mode, list[Inspection | Unjudged]]
+Judged = tuple[str | None, Mode, float, list[Inspection | Unjudged]]
+"""By which calibration, in which mode, when that was last confirmed, and what was found."""
 
 
 class OutOfOrder(Exception):  # noqa: N818  (it names the state)
@@ -136,7 +137,9 @@ class Gateway:
             self.calibrator.follow,
             lag=settings.calibration_lag_s,
             bounded=settings.database_url is not None,
+            hints=self.database.hints,
         )
+        self.metrics.confirmed(lambda: self.follower.age)
         self.batcher = Batcher(
             self._inspect,
             self.worker.run,
@@ -172,7 +175,7 @@ class Gateway:
     def _inspect(self, requests: Sequence[_Request]) -> list[Judged]:
         """Judge the images of several requests together; a request's images stay together, so one
         calibration judges them all. Runs on the device thread. Raises `StaleCalibration`."""
-        self.follower.require_fresh()
+        confirmed = self.follower.require_fresh()
         mode = self.firewall.mode  # it changes between batches only: see `switch`
         answers: dict[int, Judged] = {}
         for full in (False, True):
@@ -198,7 +201,8 @@ class Gateway:
             remaining = iter(outcomes)
             for number in chosen:
                 requests[number].on_device.append((began, time.perf_counter()))
-                answers[number] = (calibration, mode, [next(remaining) for _ in requests[number].images])
+                found = [next(remaining) for _ in requests[number].images]
+                answers[number] = (calibration, mode, confirmed, found)
         return [answers[number] for number in range(len(requests))]
 
     def rows_per_image(self) -> int:
@@ -231,8 +235,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Restore the active calibration and warm everything up; ready when it returns."""
-        await self.calibrator.restore()
-        self.follower.start()
+        await self.follower.start()
         try:
             await self.worker.run(self._warm_up)
         except UpstreamError as error:  # it may come up after us
@@ -405,8 +408,8 @@ class Gateway:
         be received stays an error.
 
         Requests of one `caller` queue up behind each other. Raises `OutOfOrder`, `NotCalibrated`,
-        `CalibrationMismatch`, `Overloaded`, `Closed`, and `DeadlineExceeded` at `deadline`, seconds of
-        `time.monotonic`.
+        `CalibrationMismatch`, `StaleCalibration`, `Overloaded`, `Closed`, and `DeadlineExceeded` at
+        `deadline`, seconds of `time.monotonic`.
         """
         self._require_judge()
         rows = self.rows_per_image()
@@ -425,9 +428,10 @@ class Gateway:
                 self._look_for_runs(caller, readable)
                 queued = time.perf_counter()
                 request = _Request(torch.from_numpy(np.stack(readable)), full, deadline)
-                calibration, mode, outcomes = await ticket.submit(
+                calibration, mode, confirmed, outcomes = await ticket.submit(
                     request, len(readable) * rows, flow=caller.name, deadline=deadline
                 )
+                self._require_still_fresh(calibration, confirmed)
                 for began, ended in request.on_device[-1:]:  # the last try, where a batch was tried again
                     note("queue", queued, began)
                     note("device", began, ended)
@@ -440,6 +444,15 @@ class Gateway:
         remaining = iter(outcomes)
         results = [each if isinstance(each, ImageError) else next(remaining) for each in decoded]
         return Judgement(calibration, mode, results)
+
+    def _require_still_fresh(self, calibration: str | None, confirmed: float) -> None:
+        """Judging takes its time: raise `StaleCalibration` where the answer would come too late for what
+        judged it, last confirmed at `confirmed`."""
+        guard = self.firewall.guard
+        if calibration == (guard.id if guard else None):
+            self.follower.require_fresh()
+        else:
+            self.follower.require_recent(confirmed)
 
     def _settled(self, outcome: Inspection | Unjudged) -> Inspection | Unjudged:
         """A score that is not a number is suspicious already; by setting it counts as a failure instead."""

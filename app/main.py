@@ -87,7 +87,7 @@ def create_app(settings: Settings | None = None, firewall: Firewall | None = Non
         redoc_url=None,
     )
     app.state.gateway = gateway
-    app.state.console = Console(settings.console_session_minutes)
+    app.state.console = Console(gateway)
     for router in ROUTERS:
         app.include_router(router)
     errors.register(app, ROUTERS)

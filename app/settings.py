@@ -78,6 +78,11 @@ class Settings(BaseSettings):
         "`port` answers 404 to the rest. None: one port for all.",
     )
     admin_host: str = Field(default="127.0.0.1", min_length=1, description="Address to bind `admin_port` on.")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, CommaSeparated] = Field(
+        default=("127.0.0.1", "::1"),
+        description="Addresses and networks (10.0.0.0/8) of reverse proxies, whose X-Forwarded-For and "
+        "X-Forwarded-Proto say who asks, and how.",
+    )
     trust_model_code: bool = Field(
         default=False,
         description="Run programs that the bundle holds (TorchScript): only where you trust its author.",
@@ -478,6 +483,11 @@ class Settings(BaseSettings):
             raise ValueError("spc_scales must be finite numbers greater than 0")
         if len(set(self.detectors)) < len(self.detectors):
             raise ValueError("detectors names one twice")
+        for each in self.trusted_proxies:
+            try:
+                ipaddress.ip_network(each)
+            except ValueError as error:
+                raise ValueError(f"trusted_proxies: {error}") from error
         if self.admin_port == self.port:
             raise ValueError("admin_port must be another than port")
         secrets = [*self.caller_keys.values(), *([self.admin_key] if self.admin_key else [])]

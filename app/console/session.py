@@ -1,6 +1,8 @@
 """Sessions of the console: a signed cookie that expires, and the token that every form carries.
 
-The secret lives in memory: a restart ends every session. A cookie holds no key, only that one was shown.
+Gateways on one database know each other's sessions: the secret that signs them is there, and which of them
+were ended. The admin's key is part of what signs, so that a new key ends every session. A cookie holds no
+key, only that one was shown.
 """
 
 import base64
@@ -12,8 +14,10 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Protocol
 
-__all__ = ["COOKIE", "Session", "Sessions"]
+__all__ = ["COOKIE", "Kept", "Session", "Sessions"]
 
 COOKIE = "triggerwall_console"
 
@@ -27,14 +31,25 @@ class Session:
     expires: float
 
 
-class Sessions:
-    """Gives sessions out and knows them again; any thread may use it."""
+class Kept(Protocol):
+    """What is kept of sessions (`app.storage.sessions`). Every method blocks, and raises `StoreError`."""
 
-    def __init__(self, lifetime: float, clock: Callable[[], float] = time.time) -> None:
-        """`lifetime` in seconds, from the sign-in on."""
-        self.lifetime, self._clock = lifetime, clock
-        self._secret = secrets.token_bytes(32)
-        self._ended: dict[str, float] = {}  # sessions signed out, until they would have expired
+    def secret(self) -> bytes: ...
+    def end(self, id: str, expires: float) -> None: ...
+    def ended(self, id: str) -> bool: ...
+
+
+class Sessions:
+    """Gives sessions out and knows them again; any thread may use it. Blocks, and raises `StoreError` where
+    what is kept of sessions cannot be read."""
+
+    def __init__(self, kept: Kept, key: str, lifetime: float, clock: Callable[[], float] = time.time) -> None:
+        """`key` is the admin's, empty where there is none; `lifetime` in seconds, from the sign-in on."""
+        self._kept, self._key, self.lifetime, self._clock = kept, key, lifetime, clock
+
+    @cached_property
+    def _secret(self) -> bytes:
+        return hmac.new(self._kept.secret(), self._key.encode(), hashlib.sha256).digest()
 
     def open(self, operator: str | None = None) -> Session:
         return Session(secrets.token_hex(16), operator, self._clock() + self.lifetime)
@@ -53,14 +68,12 @@ class Sessions:
             session = Session(**json.loads(base64.urlsafe_b64decode(content)))
         except (binascii.Error, ValueError, TypeError):
             return None
-        alive = self._clock() < session.expires and session.id not in self._ended
+        alive = self._clock() < session.expires and not self._kept.ended(session.id)
         return session if alive else None
 
     def end(self, session: Session) -> None:
         """Nobody is let in with this session again."""
-        now = self._clock()
-        self._ended = {id: expires for id, expires in self._ended.items() if expires > now}
-        self._ended[session.id] = session.expires
+        self._kept.end(session.id, session.expires)
 
     def token(self, session: Session) -> str:
         """What a form of this session carries. A page of another site cannot know it."""

@@ -1,6 +1,7 @@
 """What is served, and what is enforced."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge
@@ -32,7 +33,16 @@ class ServingMetrics:
             "1 where the calibration activated last is not enforced: it does not fit what is served.",
             **ours,
         )
+        self._confirmed = Gauge(
+            "calibration_confirmed_age_seconds",
+            "Seconds since the database last said that what is enforced is active.",
+            **ours,
+        )
         self.calibrated(None, None)
+
+    def confirmed(self, age: Callable[[], float]) -> None:
+        """`age`: seconds since what is enforced was last known to be what is active."""
+        self._confirmed.set_function(age)
 
     def serving(self, info: ClassifierInfo, mode: Mode) -> None:
         """Say what is served and how."""

@@ -16,6 +16,7 @@ from app.policy import Mode
 from app.recording.images import digest
 from app.recording.writer import BackgroundWriter
 from app.storage.decisions import Decision, DecisionStore
+from app.storage.errors import NumberTaken
 from app.storage.ids import DecisionIds
 
 __all__ = ["JudgedRequest", "Kept", "Recorder"]
@@ -86,6 +87,9 @@ class Recorder:
         started = time.perf_counter()
         try:
             self._store.add([each.decision for each in kept])
+        except NumberTaken:
+            self._prepared = None  # the next try draws new ones
+            raise
         except Exception as error:
             self.problem = f"decisions cannot be written: {type(error.__cause__ or error).__name__}"
             raise

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, insert, select
 
 from app.storage.database import Database
 from app.storage.errors import UnknownCalibration
+from app.storage.hints import announce
 from app.storage.schema import activations, calibrations
 
 __all__ = ["Activation", "CalibrationStore", "Record", "new_id", "now"]
@@ -99,6 +100,7 @@ class CalibrationStore:
 
 def _activate(connection: Connection, id: str, reason: str) -> None:
     connection.execute(insert(activations).values(calibration_id=id, at=now().isoformat(), reason=reason))
+    announce(connection)
 
 
 def _to_row(record: Record) -> dict[str, Any]:

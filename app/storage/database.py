@@ -14,12 +14,24 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from app.storage.errors import StoreError
+from app.storage.hints import Hints, listener
 from app.storage.migrations import migrate
 
 __all__ = ["FILE_NAME", "Database"]
 
 FILE_NAME = "triggerwall.sqlite3"
 BUSY_S = 30  # how long a writer waits for another
+
+SERVER = {
+    "application_name": "triggerwall",
+    "connect_timeout": 10,  # seconds
+    # A server that vanished without a word is noticed within half a minute, not when TCP gives up.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # milliseconds
+}
+"""How PostgreSQL is connected to: options of libpq."""
 
 
 class Database:
@@ -43,6 +55,11 @@ class Database:
     def kind(self) -> str:
         """`sqlite` or `postgresql`."""
         return self.engine.dialect.name
+
+    @property
+    def hints(self) -> Hints | None:
+        """Word of activations; None where the database gives none."""
+        return listener(self.engine, **SERVER)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -101,6 +118,6 @@ def _server(text: str) -> tuple[Engine, str]:
         )
     try:
         url = url.set(drivername="postgresql+psycopg")
-        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10}), where
+        return create_engine(url, pool_pre_ping=True, connect_args=SERVER), where
     except ModuleNotFoundError as error:
         raise StoreError(f"{where} needs psycopg: pip install 'triggerwall[postgresql]'") from error

@@ -12,10 +12,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, exists, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 
 from app.policy import Detection, Mode, Verdict
 from app.storage.database import Database
-from app.storage.errors import UnknownDecision
+from app.storage.errors import NumberTaken, StoreError, UnknownDecision
 from app.storage.ids import first_id
 from app.storage.schema import decisions, detections, quarantine, traffic
 
@@ -91,15 +92,28 @@ class DecisionStore:
         self._database = database
 
     def add(self, batch: Sequence[Decision]) -> None:
-        """Keep `batch`, all of it or, with `StoreError`, nothing."""
+        """Keep `batch`, all of it or, with `StoreError`, nothing. A batch that is kept already is not kept
+        twice: a connection can break after the commit and before its answer. Raises `NumberTaken`."""
         if not batch:
             return
-        with self._database.write() as connection:
-            connection.execute(insert(decisions), [_to_row(each) for each in batch])
-            found = [row for each in batch for row in _to_detections(each)]
-            if found:
-                connection.execute(insert(detections), found)
-            _count(connection, batch)
+        try:
+            with self._database.write() as connection:
+                connection.execute(insert(decisions), [_to_row(each) for each in batch])
+                found = [row for each in batch for row in _to_detections(each)]
+                if found:
+                    connection.execute(insert(detections), found)
+                _count(connection, batch)
+        except StoreError as error:
+            if not isinstance(error.__cause__, IntegrityError):
+                raise
+            if not self._is_kept(batch[0]):  # a batch is kept as a whole, so that one tells for all
+                raise NumberTaken("another decision has the same number") from error
+
+    def _is_kept(self, decision: Decision) -> bool:
+        columns = (decisions.c.request_id, decisions.c.place, decisions.c.image_sha256)
+        with self._database.read() as connection:
+            row = connection.execute(select(*columns).where(decisions.c.id == decision.id)).one_or_none()
+        return row is not None and tuple(row) == (decision.request_id, decision.place, decision.image_sha256)
 
     def get(self, id: int) -> Decision:
         """Raises `UnknownDecision`."""

@@ -3,10 +3,11 @@
 StoreError
  ├─ UnknownCalibration   no such calibration was made here
  ├─ UnknownDecision      no such decision is kept
+ ├─ NumberTaken          another gateway gave a decision the same number
  └─ UnknownImage         no such image is in quarantine
 """
 
-__all__ = ["StoreError", "UnknownCalibration", "UnknownDecision", "UnknownImage"]
+__all__ = ["NumberTaken", "StoreError", "UnknownCalibration", "UnknownDecision", "UnknownImage"]
 
 
 class StoreError(Exception):
@@ -19,6 +20,10 @@ class UnknownCalibration(StoreError):  # noqa: N818  (it names what is unknown)
 
 class UnknownDecision(StoreError):  # noqa: N818
     """Raised for the id of a decision that is not kept, or no longer."""
+
+
+class NumberTaken(StoreError):  # noqa: N818
+    """Raised where a decision is kept under the number of another: draw new ones and try again."""
 
 
 class UnknownImage(StoreError):  # noqa: N818

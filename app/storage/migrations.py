@@ -19,7 +19,7 @@ from app.storage.schema import APPEND_ONLY, metadata, schema_version
 
 __all__ = ["VERSION", "migrate"]
 
-VERSION = 2
+VERSION = 3
 LOCK = 7_436_116  # PostgreSQL's advisory lock: gateways that start together migrate one after another
 
 TO_2_SQLITE = """
@@ -56,7 +56,19 @@ def _to_2(connection: Connection) -> None:
         connection.exec_driver_sql(statement.replace("\0", "; END"))
 
 
-STEPS: dict[int, Callable[[Connection], None]] = {2: _to_2}
+def _to_3(connection: Connection) -> None:
+    """Sessions of the console, which every gateway knows."""
+    sqlite = connection.dialect.name == "sqlite"
+    blob, real = ("BLOB", "FLOAT") if sqlite else ("BYTEA", "DOUBLE PRECISION")
+    connection.exec_driver_sql(
+        f"CREATE TABLE secrets (name VARCHAR NOT NULL, value {blob} NOT NULL, PRIMARY KEY (name))"
+    )
+    connection.exec_driver_sql(
+        f"CREATE TABLE ended_sessions (id VARCHAR NOT NULL, expires {real} NOT NULL, PRIMARY KEY (id))"
+    )
+
+
+STEPS: dict[int, Callable[[Connection], None]] = {2: _to_2, 3: _to_3}
 """By the version that the step leads to."""
 
 

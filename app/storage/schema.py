@@ -25,10 +25,12 @@ __all__ = [
     "calibrations",
     "decisions",
     "detections",
+    "ended_sessions",
     "metadata",
     "quarantine",
     "reviews",
     "schema_version",
+    "secrets",
     "traffic",
 ]
 
@@ -128,6 +130,19 @@ reviews = Table(
     Column("mark", String),  # null: a mark was taken back
     Column("by", String, nullable=False),
     Column("at", Float, nullable=False),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", LargeBinary, nullable=False),  # random; the same for every gateway
+)
+ended_sessions = Table(
+    "ended_sessions",
+    metadata,
+    Column("id", String, primary_key=True),  # of a session of the console
+    Column("expires", Float, nullable=False),  # Unix seconds
 )
 
 APPEND_ONLY = ("calibrations", "activations", "reviews")

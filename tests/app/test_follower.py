@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ def follower(answers: list[Exception | None], clock: Clock, *, bounded: bool = T
             raise answer
 
     found = Follower(follow, lag=10, bounded=bounded, clock=clock)
-    found._task = asyncio.Future(loop=asyncio.new_event_loop())  # type: ignore[assignment]  # as if started
+    found._tasks = [asyncio.Future(loop=asyncio.new_event_loop())]  # type: ignore[list-item]  # as if started
     return found
 
 
@@ -55,6 +56,55 @@ def test_stale_after_failures_and_fresh_again_after_an_answer() -> None:
         asked.require_fresh()
     asyncio.run(asked.ask())
     asked.require_fresh()
+
+
+def test_a_hint_makes_it_ask_at_once() -> None:
+    """It would ask by itself after 720 s."""
+    asked, hinted = asyncio.Event(), asyncio.Event()
+
+    async def follow() -> None:
+        if hinted.is_set():
+            asked.set()
+
+    async def hints() -> AsyncIterator[None]:
+        if not hinted.is_set():
+            hinted.set()
+            yield
+        await asyncio.Event().wait()
+
+    async def scenario() -> None:
+        follower = Follower(follow, lag=3600, bounded=True, hints=hints)
+        await follower.start()
+        await asyncio.wait_for(asked.wait(), 20)
+        await follower.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("error", [StoreError("gone"), RuntimeError("odd")])
+def test_hints_that_end_are_asked_for_again(error: Exception) -> None:
+    """Nothing of it disturbs the asking."""
+    connected, again = 0, asyncio.Event()
+
+    async def hints() -> AsyncIterator[None]:
+        nonlocal connected
+        connected += 1
+        if connected == 3:
+            again.set()
+        yield
+        raise error
+
+    async def nothing() -> None:
+        pass
+
+    async def scenario() -> None:
+        follower = Follower(nothing, lag=0.05, bounded=True, hints=hints)
+        await follower.start()
+        await asyncio.wait_for(again.wait(), 20)
+        follower.require_fresh()
+        await follower.close()
+
+    asyncio.run(scenario())
 
 
 def test_alone_with_its_database_it_goes_on() -> None:
@@ -119,6 +169,39 @@ def test_a_database_that_is_away_for_too_long(
         assert client.get("/livez").status_code == 200
     until(lambda: client.get("/readyz").status_code == 200)
     assert client.post("/classify", files=form(pngs(1))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "status"),
+    [("confirmed", 200), ("nothing", 503), ("replaced", 503)],
+)
+def test_an_answer_too_late_for_what_judged_it(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, meanwhile: str, status: int
+) -> None:
+    """Judging takes longer than the bound. The calibration has been confirmed since, or has not, or another
+    is enforced by now: then nobody knows for how long."""
+    client = make_client(calibration_lag_s=3600)
+    calibrate(client, 1)
+    gateway, clock = gateway_of(client), Clock()
+    follower, firewall, inspect = gateway.follower, gateway.firewall, gateway.firewall.inspect_apart
+    follower._bounded, follower._clock, follower._confirmed = True, clock, clock.now
+
+    def slowly(*args: Any, **kwargs: Any) -> Any:
+        found = inspect(*args, **kwargs)
+        clock.now += 3601
+        if meanwhile != "nothing":
+            follower._confirmed = clock.now
+        if meanwhile == "replaced":
+            assert firewall.guard is not None
+            firewall.enforce(replace(firewall.guard, id="another"))
+        return found
+
+    monkeypatch.setattr(firewall, "inspect_apart", slowly)
+    answer = client.post("/classify", files=form(pngs(1)))
+    assert answer.status_code == status
+    if status == 503:
+        assert slug(answer) == "calibration-stale"
+        assert "results" not in answer.json()
 
 
 def test_a_calibration_that_does_not_fit_is_found_so_once(

@@ -140,6 +140,8 @@ def test_caller_keys_in_environment_and_file(monkeypatch: pytest.MonkeyPatch, tm
         {"caller_keys": {"a": ""}},
         {"admin_port": 8000},
         {"rate_limit": 0},
+        {"trusted_proxies": "proxy.example"},
+        {"trusted_proxies": "10.0.0.1/8"},
     ],
 )
 def test_keys_and_ports_are_told_apart(wrong: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from app.errors import Forbidden, InvalidRequest, SignedOut, UnsupportedMediaTyp
 from app.gateway import Gateway
 from app.routes.classify import media_type
 from app.routes.dependencies import CallerOf, GatewayOf, Key, require_admin
+from app.storage.sessions import SessionStore
 
 __all__ = ["Console", "Fields", "Form", "Visit", "Visitor", "VisitorOf", "page", "redirect"]
 
@@ -34,8 +35,11 @@ Fields = Mapping[str, list[str]]
 class Console:
     """What the console keeps while the gateway runs."""
 
-    def __init__(self, session_minutes: int) -> None:
-        self.sessions = Sessions(session_minutes * 60)
+    def __init__(self, gateway: Gateway) -> None:
+        settings = gateway.settings
+        key = settings.admin_key.get_secret_value() if settings.admin_key else ""
+        kept = SessionStore(gateway.database)
+        self.sessions = Sessions(kept, key, settings.console_session_minutes * 60)
 
     @cached_property
     def pictures(self) -> asyncio.Semaphore:

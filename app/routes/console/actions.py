@@ -71,7 +71,7 @@ async def sign_in(visitor: VisitorOf) -> Response:
 
 @router.post("/sign-out")
 async def sign_out(visit: VisitOf, _: Form) -> Response:
-    visit.console.sessions.end(visit.session)
+    await asyncio.to_thread(visit.console.sessions.end, visit.session)
     answer = redirect(f"{HOME}/sign-in")
     answer.delete_cookie(COOKIE, path=HOME)
     return answer

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from PIL import Image
 
 from app.recording.recorder import Recorder
 from app.recording.retention import Retention
-from app.storage.errors import StoreError
+from app.storage.decisions import Decision
+from app.storage.errors import NumberTaken, StoreError
 from tests.app.conftest import MakeClient
 from tests.app.recording.test_writer import wait_for
 from tests.app.routes.test_classify import gateway_of, slug
@@ -300,6 +301,26 @@ class TestFailures:
         assert state["problem"] == "decisions cannot be written: StoreError"
         text = client.get("/metrics").text
         assert f'triggerwall_decisions_dropped_total{{reason="queue_full"}} {state["dropped"]}.0' in text
+
+    def test_numbers_that_another_gateway_gave_are_drawn_again(
+        self, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = watching(make_client)
+        store, tried = gateway_of(client).decisions, []
+        add = store.add
+
+        def taken_once(batch: Sequence[Decision]) -> None:
+            tried.append([each.id for each in batch])
+            if len(tried) == 1:
+                raise NumberTaken("another decision has the same number")
+            add(batch)
+
+        monkeypatch.setattr(store, "add", taken_once)
+        send(client, pngs(3, seed=3))
+        assert len(kept(client, 3)) == 3
+        first, second = tried
+        assert len({*first, *second}) == 6
+        assert client.get("/info").json()["decisions"] == {"on": True, "dropped": 0, "problem": None}
 
     def test_recording_never_raises_into_the_answer(self, make_client: MakeClient) -> None:
         client = watching(make_client)

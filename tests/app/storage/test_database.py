@@ -9,6 +9,7 @@ from app.storage.calibrations import CalibrationStore
 from app.storage.database import FILE_NAME, Database
 from app.storage.errors import StoreError
 from app.storage.migrations import VERSION
+from app.storage.sessions import SessionStore
 from tests.app.storage.conftest import Open
 from tests.app.storage.test_calibrations import record
 
@@ -65,6 +66,19 @@ def test_a_database_of_the_first_release_is_upgraded_with_what_is_in_it(tmp_path
     store.save(record("b"), activate=True)
     assert [each.id for each in store.summaries()] == ["b", "a"]
     assert shape(tmp_path / FILE_NAME) == shape(tmp_path / "new" / FILE_NAME)
+
+
+def test_a_database_of_the_second_release_is_upgraded(open_database: Open) -> None:
+    older = open_database()
+    CalibrationStore(older).save(record("a"), activate=True)
+    with older.write() as connection:
+        for table in ("secrets", "ended_sessions"):
+            connection.exec_driver_sql(f"DROP TABLE {table}")
+        connection.exec_driver_sql("UPDATE schema_version SET version = 2")
+    newer = open_database()
+    assert CalibrationStore(newer).active_id() == "a"
+    assert not SessionStore(newer).ended("b")
+    assert len(SessionStore(newer).secret()) == 32
 
 
 def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from app.policy import Detection, Mode, Verdict
 from app.storage.database import Database
 from app.storage.decisions import Decision, DecisionFilter, DecisionStore, Span
-from app.storage.errors import StoreError, UnknownDecision
+from app.storage.errors import NumberTaken, StoreError, UnknownDecision
 from app.storage.ids import DecisionIds, first_id
 from app.storage.quarantine import Arrival, QuarantineStore
 from tests.app.storage.examples import START, after, decision, digest, said
@@ -51,6 +51,23 @@ def test_numbers_that_are_none(store: DecisionStore) -> None:
     assert math.isnan(psc.score)
     assert psc.suspicious
     assert spc == Detection("spc", 3.0, math.inf, 0.5, False, True)
+
+
+def test_a_batch_that_was_kept_without_a_word_is_not_kept_twice(store: DecisionStore) -> None:
+    """The connection broke between the commit and its answer: the batch comes again."""
+    batch = [decision(0, said(0.9)), decision(1)]
+    store.add(batch)
+    store.add(batch)
+    assert seconds(store) == [1, 0]
+    assert sum(sum(step.images.values()) for step in store.traffic(Span())) == 2
+
+
+def test_another_gateway_s_decision_with_the_same_number_stays(store: DecisionStore) -> None:
+    store.add([decision(1, request_id="elsewhere")])
+    for changed in ({}, {"request_id": "elsewhere", "place": 1}, {"request_id": "elsewhere", "image": "b"}):
+        with pytest.raises(NumberTaken):
+            store.add([decision(1, **changed)])  # type: ignore[arg-type]
+    assert store.page(DecisionFilter()).decisions == [decision(1, request_id="elsewhere")]
 
 
 def test_all_of_a_batch_or_nothing(store: DecisionStore) -> None:
