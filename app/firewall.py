@@ -28,7 +28,15 @@ from detectors.references import References, keep_references, references_wanted,
 from models.base import Classifier
 from models.errors import UpstreamError
 
-__all__ = ["CalibrationContent", "Firewall", "Guard", "Inspection", "NotCalibrated", "ThresholdKind"]
+__all__ = [
+    "CalibrationContent",
+    "Firewall",
+    "Guard",
+    "Inspection",
+    "NotCalibrated",
+    "Suggested",
+    "ThresholdKind",
+]
 
 log = logging.getLogger("triggerwall.firewall")
 
@@ -41,15 +49,25 @@ class NotCalibrated(Exception):  # noqa: N818  (it names the state the gateway i
 
 
 @dataclass(frozen=True)
+class Suggested:
+    """The most likely true label of a suspicious image, and the mean probability that the classifier gives it
+    under changes that disarm many triggers."""
+
+    label: int
+    share: float
+
+
+@dataclass(frozen=True)
 class Inspection:
     """The outcome for one image. `label` and `probabilities` (K,) are the classifier's, whether or not they
-    may leave; None where it gives labels only."""
+    may leave; None where it gives labels only. `suggested` is there where it was asked for."""
 
     label: int
     confidence: float | None
     verdict: Verdict
     detections: tuple[Detection, ...]
     probabilities: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    suggested: Suggested | None = None
 
     @property
     def is_number(self) -> bool:

@@ -38,6 +38,7 @@ from app.storage.calibrations import CalibrationStore, Record
 from app.storage.database import Database
 from app.storage.decisions import DecisionStore
 from app.storage.quarantine import QuarantineStore
+from app.suggestions import with_suggestions
 from app.watch import DriftWatch
 from app.worker import Worker
 from detectors.calibration import images_needed
@@ -403,9 +404,10 @@ class Gateway:
         full: bool,
         caller: Caller,
         deadline: float,
+        suggest: bool = False,
     ) -> Judgement:
         """Judge the `images` of one request, encoded or as the classifier's own pixels; what could not even
-        be received stays an error.
+        be received stays an error. `suggest` the most likely true labels of suspicious ones.
 
         Requests of one `caller` queue up behind each other. Raises `OutOfOrder`, `NotCalibrated`,
         `CalibrationMismatch`, `StaleCalibration`, `Overloaded`, `Closed`, and `DeadlineExceeded` at
@@ -436,6 +438,11 @@ class Gateway:
                     note("queue", queued, began)
                     note("device", began, ended)
                 outcomes = [self._settled(each) for each in outcomes]
+                if suggest:
+                    classifier = self.firewall.classifier
+                    outcomes = await with_suggestions(
+                        self.worker, classifier, request.images, outcomes, deadline - ANSWER_S
+                    )
                 self.watch.observe(calibration, [each for each in outcomes if isinstance(each, Inspection)])
                 if self.learner is not None:
                     self.learner.offer(request.images)

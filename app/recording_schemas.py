@@ -14,17 +14,21 @@ from pydantic import (
     model_validator,
 )
 
+from app.firewall import Suggested
 from app.policy import Mode, Verdict
-from app.schemas import DetectionBody
+from app.schemas import DetectionBody, SuggestedLabel
 from app.storage.decisions import Decision
 from app.storage.incidents import Incident
 from app.storage.quarantine import Held, Mark
 from app.storage.what_if import Outcome, WhatIf
+from detectors.base import Floats
+from models.base import ClassifierInfo
 
 __all__ = [
     "DecisionBody",
     "DecisionsBody",
     "DistributionBody",
+    "ExplanationBody",
     "HeldBody",
     "IncidentBody",
     "IncidentsBody",
@@ -208,6 +212,26 @@ class MarkBody(BaseModel):
 
 class MarkedBody(BaseModel):
     marked: int = Field(description="Of the images named; the others are not in quarantine.")
+
+
+class ExplanationBody(BaseModel):
+    """Why one image was rejected, as far as changing it tells."""
+
+    label: int = Field(description="The label that it was rejected with.")
+    suggested_label: SuggestedLabel | None = Field(
+        description="Null where the classifier has one class only."
+    )
+    sensitivity: list[list[float]] = Field(
+        description="Row by row from the top: log-odds of `label` that covering a quarter of the side takes "
+        "away, the covers an eighth apart. A patch stands out; a trigger all over the image does not."
+    )
+
+    @classmethod
+    def of(
+        cls, label: int, suggested: Suggested | None, sensitivity: Floats, info: ClassifierInfo
+    ) -> "ExplanationBody":
+        told = None if suggested is None else SuggestedLabel.of(suggested, info)
+        return cls(label=label, suggested_label=told, sensitivity=sensitivity.tolist())
 
 
 class IncidentBody(BaseModel):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.callers.identity import Caller
-from app.firewall import Inspection
+from app.firewall import Inspection, Suggested
 from app.gateway import Gateway
 from app.policy import Detection, Mode, Verdict
 from app.storage.calibrations import Record
@@ -35,6 +35,7 @@ __all__ = [
     "ProgressBody",
     "ResultBody",
     "StatusBody",
+    "SuggestedLabel",
     "TrafficCalibration",
 ]
 
@@ -104,12 +105,30 @@ class DetectionBody(BaseModel):
         )
 
 
+class SuggestedLabel(BaseModel):
+    """What a suspicious image most likely shows: what the classifier says once the trigger is disarmed."""
+
+    label: int
+    name: str | None = Field(description="Its name, where the bundle names classes.")
+    share: float = Field(
+        description="Mean probability of the label under changes that disarm many triggers; near 0 where "
+        "none of them disarmed anything, and the suggestion is little more than a guess."
+    )
+
+    @classmethod
+    def of(cls, found: Suggested, info: ClassifierInfo) -> "SuggestedLabel":
+        return cls(label=found.label, name=info.name_of(found.label), share=found.share)
+
+
 class ResultBody(BaseModel):
     """The outcome for one image."""
 
     verdict: Verdict | None = Field(description="Null where the image could not be read.")
     prediction: PredictionBody | None = Field(description="Null where rejected, and where there is an error.")
     detections: list[DetectionBody]
+    suggested_label: SuggestedLabel | None = Field(
+        default=None, description="Only for the admin, and only where the image is suspicious."
+    )
     error: ImageProblem | None = Field(
         default=None, description="Only where the image could not be read or judged."
     )
@@ -120,11 +139,14 @@ class ResultBody(BaseModel):
         prediction = PredictionBody(
             label=inspection.label, name=info.name_of(inspection.label), confidence=inspection.confidence
         )
-        return cls(
+        body = cls(
             verdict=inspection.verdict,
             prediction=None if inspection.verdict is Verdict.REJECTED else prediction,
             detections=[DetectionBody.of(found) for found in inspection.detections],
         )
+        if inspection.suggested is not None:
+            body.suggested_label = SuggestedLabel.of(inspection.suggested, info)
+        return body
 
 
 class ModelBody(BaseModel):

@@ -290,6 +290,11 @@ class Settings(BaseSettings):
         description="Tell anybody exact scores and p-values, and take `?full=true` from anybody; else they "
         "need the admin key, and others are told coarse ones.",
     )
+    suggest_labels: bool = Field(
+        default=True,
+        description="Tell the admin what each suspicious image most likely shows; costs seven more forward "
+        "passes of such an image.",
+    )
     rate_limit: float | None = Field(
         default=None,
         gt=0,

@@ -16,6 +16,7 @@ from lab.commands.power import power_command
 from lab.commands.purify import purify_command
 from lab.commands.report import report_command
 from lab.commands.study import study_command
+from lab.commands.suggest import suggest_command
 from lab.commands.train import train_command
 from lab.memory import keep_freed_memory
 
@@ -38,3 +39,4 @@ app.command("budget")(budget_command)
 app.command("contamination")(contamination_command)
 app.command("purify")(purify_command)
 app.command("backends")(backends_command)
+app.command("suggest")(suggest_command)

@@ -1,7 +1,6 @@
 """One image in quarantine: its facts, its scores, and how it answers the detectors' questions."""
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,23 +9,17 @@ from markupsafe import Markup
 from app.console.classes import class_name
 from app.console.plots import odds_plot
 from app.console.probing import Answers, Question, ask, questions
+from app.explanation import suggestion_for
+from app.firewall import Suggested
 from app.gateway import Gateway
-from app.images import ImageError, Pixels
-from app.storage.blobs import BlobError
+from app.images import Pixels
+from app.seen import Seen, pixels_of
 from detectors.base import DetectorError
 from models.errors import ModelError
 
-__all__ = ["changed", "image_page", "pixels_of"]
+__all__ = ["changed", "image_page"]
 
 PATIENCE_S = 5.0  # for the classifier's answers: the device may be busy with traffic
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The image as the classifier takes it, or the sentence that says why there is none."""
-
-    pixels: Pixels | None
-    problem: str | None
 
 
 async def image_page(gateway: Gateway, sha256: str) -> dict[str, Any]:
@@ -43,6 +36,7 @@ async def image_page(gateway: Gateway, sha256: str) -> dict[str, Any]:
         "file_problem": seen.problem,
         "answers": answers,
         "silent": silent,
+        "suggested": await _suggested(gateway, seen, held.label),
         "plots": _plots(gateway, answers) if answers else {},
         "class_name": lambda label: class_name(gateway.info, label),
         "calibration_known": decision.calibration_id == getattr(gateway.calibrator.active, "id", None),
@@ -57,20 +51,6 @@ def _plots(gateway: Gateway, answers: Answers) -> dict[str, Markup]:
     return {name: odds_plot(found, answers.plain) for name, found in known.items()}
 
 
-def pixels_of(gateway: Gateway, sha256: str) -> Seen:
-    """Blocking."""
-    try:
-        data = gateway.recording.blobs.get(sha256)
-    except BlobError as error:
-        return Seen(None, str(error))
-    if data is None:
-        return Seen(None, "the image's file is gone")
-    try:
-        return Seen(gateway.decoder(data), None)
-    except ImageError as error:
-        return Seen(None, f"the image's file cannot be read any more: {error}")
-
-
 async def _answers(gateway: Gateway, seen: Seen) -> tuple[Answers | None, str | None]:
     """What the classifier answers, or the sentence that says why it does not."""
     if seen.pixels is None or not questions(gateway.firewall.detectors):
@@ -82,6 +62,16 @@ async def _answers(gateway: Gateway, seen: Seen) -> tuple[Answers | None, str | 
         return None, "the device is busy with traffic: reload the page for the answers to probes"
     except (DetectorError, ModelError) as error:
         return None, f"the classifier did not answer the probes: {error}"
+
+
+async def _suggested(gateway: Gateway, seen: Seen, label: int) -> Suggested | None:
+    """None where the classifier cannot say now."""
+    if seen.pixels is None:
+        return None
+    try:
+        return await suggestion_for(gateway.worker, gateway.firewall, seen.pixels, label)
+    except (TimeoutError, DetectorError, ModelError):
+        return None
 
 
 def changed(gateway: Gateway, pixels: Pixels, name: str) -> Pixels | None:

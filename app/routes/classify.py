@@ -60,7 +60,8 @@ async def classify(
     An image that cannot be read is a problem when it is the body; within a form it gets an `error` in
     its own result, and the other images are answered. An image that a detector fails on gets an `error`
     and no prediction, and is rejected or, by setting, a problem. Scores and p-values are exact for the admin
-    (for everybody where the gateway opens them), and coarse for others.
+    (for everybody where the gateway opens them), and coarse for others. The admin is also told what a
+    suspicious image most likely shows.
     """
     most = gateway.settings.request_timeout_ms
     deadline = time.monotonic() + min(timeout_ms or most, most) / 1000
@@ -75,7 +76,8 @@ async def classify(
     else:
         raise UnsupportedMediaType("send an image (image/png, image/jpeg, ...) or multipart/form-data")
     gateway.charge(caller, len(images) - 1, more=True)
-    work = gateway.classify(images, full=full, caller=caller, deadline=deadline)
+    suggest = gateway.settings.suggest_labels and caller.admin
+    work = gateway.classify(images, full=full, caller=caller, deadline=deadline, suggest=suggest)
     judgement = await while_connected(request, work)
     _raise_whole(gateway, judgement, alone=kind != "multipart/form-data")
     if gateway.tells_exactly(caller):

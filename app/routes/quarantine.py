@@ -8,9 +8,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
 
 from app.average import average_picture
+from app.batcher import DeadlineExceeded
+from app.explanation import sensitivity_of, suggestion_for
 from app.gateway import Gateway
 from app.policy import Verdict
 from app.recording_schemas import (
+    ExplanationBody,
     HeldBody,
     HeldWithReviews,
     IncidentBody,
@@ -22,6 +25,7 @@ from app.recording_schemas import (
 )
 from app.routes.decisions import Before, Detector, Label, number, span_of
 from app.routes.dependencies import Admin, GatewayOf, problems
+from app.seen import pixels_of
 from app.storage.decisions import Span
 from app.storage.errors import UnknownImage
 from app.storage.incidents import incident_images, incidents
@@ -100,6 +104,25 @@ async def image(sha256: Sha256, gateway: GatewayOf) -> Response:
     if data is None:
         raise UnknownImage(f"the file of image {sha256} is gone")
     return Response(data, media_type=held.media_type, headers=CAREFUL)
+
+
+@router.get(
+    "/quarantine/{sha256}/explanation",
+    summary="What one image shows otherwise, and where its label comes from",
+    responses={**REFUSALS, **problems(404, 502, 504)},
+)
+async def explanation(sha256: Sha256, gateway: GatewayOf) -> ExplanationBody:
+    """Asks the classifier about fifty changed copies of the image."""
+    held = await asyncio.to_thread(gateway.quarantine.get, sha256)
+    seen = await asyncio.to_thread(pixels_of, gateway, sha256)
+    if seen.pixels is None:
+        raise UnknownImage(f"image {sha256} cannot be explained: {seen.problem}")
+    asked = gateway.worker, gateway.firewall, seen.pixels, held.label
+    try:
+        suggested, sensitivity = await suggestion_for(*asked), await sensitivity_of(*asked)
+    except TimeoutError as error:
+        raise DeadlineExceeded("the device is busy with traffic: ask again") from error
+    return ExplanationBody.of(held.label, suggested, sensitivity, gateway.info)
 
 
 @router.delete(

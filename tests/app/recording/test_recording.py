@@ -198,6 +198,17 @@ class TestQuarantine:
         assert client.get("/quarantine").json()["total"] == 0
         assert client.get("/metrics").text.count("triggerwall_images_uninspected_total 3.0") == 1
 
+    def test_what_an_image_shows_otherwise(self, make_client: MakeClient) -> None:
+        client = watching(make_client)
+        send(client, pngs(20, seed=3))
+        each = in_quarantine(client, 1)[0]
+        found = client.get(f"/quarantine/{each['sha256']}/explanation").json()
+        assert found["label"] == each["label"] != found["suggested_label"]["label"]
+        assert 0 <= found["suggested_label"]["share"] <= 1
+        assert [len(row) for row in found["sensitivity"]] == [7] * 7
+        assert min(map(min, found["sensitivity"])) >= 0 < max(map(max, found["sensitivity"]))
+        assert client.get(f"/quarantine/{'0' * 64}/explanation").status_code == 404
+
     def test_marks_and_removal(self, make_client: MakeClient) -> None:
         client = watching(make_client)
         images = pngs(20, seed=3)

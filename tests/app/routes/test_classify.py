@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from app.gateway import Gateway, _Request
+from detectors.suggestion import suggest
 from tests.app.conftest import MakeClient
 from tests.app.tiny import CLASSES, encoded, form, pixels, pngs
 
@@ -125,6 +126,59 @@ class TestFullScores:
         )
         assert all(d["exact"] for result in full for d in result["detections"])
         assert [r["verdict"] for r in early] == [r["verdict"] for r in full]
+
+
+class TestSuggestedLabels:
+    """What a suspicious image shows otherwise is for the admin."""
+
+    def results(self, client: TestClient, key: str = "secret") -> list[dict[str, Any]]:
+        answer = client.post("/classify", files=form(pngs(64, seed=7)), headers={"X-API-Key": key})
+        found: list[dict[str, Any]] = answer.json()["results"]
+        return found
+
+    def calibrated(self, make_client: MakeClient, **settings: Any) -> TestClient:
+        client = make_client(admin_key="secret", **settings)
+        key = {"X-API-Key": "secret"}
+        assert client.post("/calibrate", files=form(pngs(40, seed=1)), headers=key).status_code == 201
+        return client
+
+    def test_only_suspicious_images_have_one(self, make_client: MakeClient) -> None:
+        client = self.calibrated(make_client)
+        results = self.results(client)
+        rejected = [place for place, each in enumerate(results) if each["verdict"] == "rejected"]
+        assert 0 < len(rejected) < 64
+        assert [place for place, each in enumerate(results) if "suggested_label" in each] == rejected
+        classifier = gateway_of(client).firewall.classifier
+        batch = torch.from_numpy(pixels(64, seed=7)).float()[:, None] / 255
+        labels = classifier.logits(batch).argmax(1)
+        expected = suggest(classifier, batch, labels)
+        for place in rejected:
+            found = results[place]["suggested_label"]
+            assert found["label"] == expected.labels[place] != labels[place]
+            assert found["name"] == CLASSES[found["label"]]
+            assert found["share"] == pytest.approx(float(expected.shares[place]), abs=1e-5)
+
+    def test_others_are_not_told(self, make_client: MakeClient) -> None:
+        client = self.calibrated(make_client, open_scores=True)
+        assert not any("suggested_label" in each for each in self.results(client, key=""))
+
+    def test_a_setting_turns_it_off(self, make_client: MakeClient) -> None:
+        client = self.calibrated(make_client, suggest_labels=False)
+        assert not any("suggested_label" in each for each in self.results(client))
+
+    def test_where_it_fails_the_verdict_goes_out_all_the_same(
+        self, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = self.calibrated(make_client)
+
+        def fail(*_: Any) -> None:
+            raise RuntimeError("no")
+
+        before = self.results(client)
+        monkeypatch.setattr("app.suggestions.suggest", fail)
+        after = self.results(client)
+        assert not any("suggested_label" in each for each in after)
+        assert [each["verdict"] for each in after] == [each["verdict"] for each in before]
 
 
 def bomb_png(side: int) -> bytes:

@@ -163,6 +163,10 @@ def test_an_image_with_its_scores_and_probes(make_client: MakeClient) -> None:
     assert np.array_equal(flipped, original[:, ::-1])
     assert np.array_equal(tripled, np.minimum(original.astype(int) * 3, 255))
     assert client.get(f"/console/pictures/{digest}/probes/other.png").status_code == 404
+    assert re.search(r"most likely shows [0-3] \((dot|line|ring|cross)\), 0\.\d\d once disarmed", page.text)
+    heat = client.get(f"/console/pictures/{digest}/sensitivity.png")
+    assert Image.open(io.BytesIO(heat.content)).size == (256, 256)
+    assert client.get(f"/console/pictures/{'0' * 64}/sensitivity.png").status_code == 404
 
 
 def test_an_incident_and_its_average(busy: TestClient) -> None:
@@ -174,6 +178,8 @@ def test_an_incident_and_its_average(busy: TestClient) -> None:
     assert np.abs(average - pixels(5, seed=3).mean(0)).max() <= 1
     assert busy.get("/console/incidents/1/5/9").status_code == 404
     assert busy.get("/console/incidents/1/5/9/average.png").status_code == 404
+    assert Image.open(io.BytesIO(busy.get(f"{url}/sensitivity.png").content)).mode == "RGB"
+    assert busy.get("/console/incidents/1/5/9/sensitivity.png").status_code == 404
 
 
 def test_what_if(busy: TestClient) -> None:
