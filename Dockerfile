@@ -4,7 +4,6 @@
 FROM python:3.11-slim AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG TORCH_REQUIREMENTS="-r requirements-torch.lock"
-ARG EXTRAS=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
 RUN python -m venv --without-pip /opt/venv
 WORKDIR /srv/triggerwall
@@ -22,6 +21,7 @@ RUN pip --python /opt/venv/bin/python install --require-hashes -r requirements.l
 
 # --no-compile: what this adds to /opt/venv is then the same every time, and its large layer below is kept.
 # The bundle's files may be readable by their author alone; in the image everybody may read everything.
+ARG EXTRAS=
 COPY . .
 RUN pip --python /opt/venv/bin/python install --no-deps --no-compile --editable . \
     && if [ -n "$EXTRAS" ]; then pip --python /opt/venv/bin/python install --editable ".[$EXTRAS]"; fi \

@@ -3,69 +3,20 @@
 #   make setup && deploy/check.sh                  needs a Docker engine, Compose, curl
 #   WHEELS=DIR deploy/check.sh                     where nothing can be pulled: deploy/compose.test.yml's stand-ins,
 #                                                  and torch, torchvision and what they need from wheels in DIR
+# Several gateways behind a proxy: deploy/check-replicas.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-if docker compose version >/dev/null 2>&1; then compose="docker compose"; else compose=docker-compose; fi
-docker info >/dev/null && $compose version >/dev/null || { echo "there is no Docker engine, or no Compose"; exit 2; }
-[ -x .venv/bin/python ] || { echo "run make setup first"; exit 2; }
-
-work=$(mktemp -d)
 export COMPOSE_PROJECT_NAME=triggerwall-check GATEWAY_PORT=${GATEWAY_PORT:-18000} PROMETHEUS_PORT=${PROMETHEUS_PORT:-19090} GRAFANA_PORT=${GRAFANA_PORT:-13000}
-export COMPOSE_FILE=docker-compose.yml TRIGGERWALL_ADMIN_KEY=$RANDOM$RANDOM$RANDOM TRIGGERWALL_BUNDLE=$work/bundle
-gateway=http://127.0.0.1:$GATEWAY_PORT prometheus=http://127.0.0.1:$PROMETHEUS_PORT grafana=http://127.0.0.1:$GRAFANA_PORT index_pid=
-finish() {
-    code=$?
-    [ $code = 0 ] || $compose logs --tail 30 || true
-    $compose down --volumes --timeout 5 >/dev/null 2>&1 || true
-    if [ -n "$index_pid" ]; then kill "$index_pid" || true; fi
-    rm -rf "$work"
-    [ $code = 0 ] && echo "all is well" || echo "FAILED"
-}
-trap finish EXIT
+gateway=http://127.0.0.1:$GATEWAY_PORT prometheus=http://127.0.0.1:$PROMETHEUS_PORT grafana=http://127.0.0.1:$GRAFANA_PORT
+. deploy/checking.sh
 
-step() { echo "--- $*"; }
 container() { $compose ps -q "$1"; }
 in_gateway() { docker exec "$(container gateway)" "$@"; }
-expect() { # WANTED GOT WHAT
-    if [ "$1" = "$2" ]; then echo "ok   $3: $2"; else echo "BAD  $3: wanted $1, got $2"; exit 1; fi
-}
-# Prints the status; leaves the body in $work/answer.
-call() { curl --silent --max-time 300 --output "$work/answer" --write-out '%{http_code}' "$@"; }
-answer() { .venv/bin/python -c "import json, sys; a = json.load(open(sys.argv[1])); print($1)" "$work/answer"; }
-wait_for() { # SECONDS COMMAND...
-    end=$((SECONDS + $1)); shift
-    until "$@"; do [ $SECONDS -lt $end ] || { echo "BAD  waited in vain for: $*"; exit 1; }; sleep 1; done
-}
 healthy() { [ "$(docker inspect -f '{{.State.Health.Status}}' "$(container gateway)")" = healthy ]; }
 measured() { # PROMQL: true where the sum is greater than 0
     [ "$(call --get --data-urlencode "query=sum($1)" "$prometheus/api/v1/query")" = 200 ] \
         && [ "$(answer '[float(r["value"][1]) > 0 for r in a["data"]["result"]]')" = "[True]" ]
 }
-
-step "digits: 1000 to calibrate, one to classify; the demo bundle as an operator's"
-.venv/bin/python - "$work" <<'PYTHON'
-import sys
-from pathlib import Path
-from lab.demo.images import as_png, as_zip, demo_images
-work, images = Path(sys.argv[1]), demo_images(Path("models/demo"), 1000, 20, 1)
-(work / "digits.zip").write_bytes(as_zip(images.calibration))
-(work / "digits").mkdir()
-for number, image in enumerate(images.benign.images):
-    (work / "digits" / f"{number}.png").write_bytes(as_png(image))
-PYTHON
-install -d "$work/bundle" && install -m 0644 models/demo/* "$work/bundle" && chmod 0755 "$work"
-
-if [ -n "${WHEELS:-}" ]; then
-    step "an index of the wheels, on loopback"
-    export COMPOSE_FILE=docker-compose.yml:deploy/compose.test.yml
-    for wheel in "$WHEELS"/*.whl; do
-        name=$(basename "$wheel"); project=${name%%-*}; project=${project//_/-}
-        mkdir -p "$work/index/${project,,}" && ln -s "$(realpath "$wheel")" "$work/index/${project,,}/$name"
-    done
-    port=$(.venv/bin/python -c "import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1])")
-    .venv/bin/python -m http.server --bind 127.0.0.1 --directory "$work/index" "$port" >/dev/null 2>&1 & index_pid=$!
-    export TORCH_INDEX=http://127.0.0.1:$port
-fi
 
 step build
 $compose build --quiet
@@ -119,7 +70,7 @@ for query in 'triggerwall_images_total' 'triggerwall_verdicts_total{verdict="acc
 done
 
 expect 200 "$(call "$prometheus/api/v1/rules?type=alert")" "alerting rules"
-expect 13 "$(answer 'sum(len(g["rules"]) for g in a["data"]["groups"])')" "alerts"
+expect 14 "$(answer 'sum(len(g["rules"]) for g in a["data"]["groups"])')" "alerts"
 
 step Grafana
 answers() { [ "$(call "$1")" = 200 ]; }
@@ -133,7 +84,6 @@ else
 fi
 
 step "decisions and quarantine"
-admin=(-H "X-API-Key: $TRIGGERWALL_ADMIN_KEY")
 decided() { [ "$(call "${admin[@]}" "$gateway/decisions?limit=1000")" = 200 ] && [ "$(answer 'len(a["decisions"])')" = "$1" ]; }
 wait_for 10 decided 20
 echo "ok   20 decisions"

@@ -17,13 +17,16 @@ from app.settings import Settings
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 DOCKERFILE = ROOT / "Dockerfile"
+PROXY = ROOT / "deploy" / "proxy" / "haproxy.cfg"
 PROMETHEUS = ROOT / "deploy" / "prometheus" / "prometheus.yml"
 DEPLOYED = [
     COMPOSE,
     DOCKERFILE,
     ROOT / "deploy" / "compose.test.yml",
     ROOT / "deploy" / "check.sh",
+    ROOT / "deploy" / "check-replicas.sh",
     PROMETHEUS,
+    PROXY,
 ]
 
 
@@ -72,8 +75,39 @@ def test_the_stand_ins_replace_services_that_exist() -> None:
 
 def test_prometheus_scrapes_the_gateway_where_compose_puts_it() -> None:
     jobs = {job["job_name"]: job for job in read(PROMETHEUS)["scrape_configs"]}
-    assert jobs["triggerwall"]["static_configs"] == [{"targets": ["gateway:8000"]}]
+    (found,) = jobs["triggerwall"]["dns_sd_configs"]
+    assert (found["names"], found["type"], found["port"]) == (
+        ["gateway"],
+        "A",
+        8000,
+    )  # each replica by itself
     assert Settings.model_fields["port"].default == 8000
+
+
+def test_the_proxy_finds_the_gateways_where_compose_puts_them() -> None:
+    text = PROXY.read_text(encoding="utf-8")
+    found = re.findall(r"^ +server-template gateway \S+ (\S+) ", text, re.MULTILINE)
+    assert found == ["gateway:8000", "gateway:8000"]
+    assert f"{PROXY.parent.relative_to(ROOT)}:/usr/local/etc/haproxy:ro" in services()["proxy"]["volumes"][0]
+    assert services()["proxy"]["ports"][0].endswith(":8000")
+    assert re.search(r"^ +bind :8000$", text, re.MULTILINE)
+    for name in re.findall(r"/usr/local/etc/haproxy/(\S+)", text):
+        assert (PROXY.parent / name).exists()
+
+
+def test_haproxy_takes_the_configuration(tmp_path: Path) -> None:
+    haproxy = shutil.which("haproxy")
+    if haproxy is None:
+        pytest.skip("haproxy is not installed")
+    here = PROXY.read_text(encoding="utf-8").replace("/usr/local/etc/haproxy", str(PROXY.parent))
+    (tmp_path / "haproxy.cfg").write_text(here)
+    done = subprocess.run([haproxy, "-c", "-f", tmp_path / "haproxy.cfg"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_one_gateway_has_a_port_of_this_machine_and_several_have_free_ones() -> None:
+    """Compose takes `127.0.0.1::8000` for any free port; an unset GATEWAY_PORT is 8000."""
+    assert services()["gateway"]["ports"] == ["${GATEWAY_BIND:-127.0.0.1}:${GATEWAY_PORT-8000}:8000"]
 
 
 def test_promtool_takes_the_configuration() -> None:
