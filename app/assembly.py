@@ -50,13 +50,14 @@ BUILDERS: dict[DetectorName, Callable[[Classifier], Detector]] = {
 """Those without settings."""
 
 
-def build_firewall(settings: Settings) -> Firewall:
-    """Load the bundle and put the detectors that `settings` names before it.
+def build_firewall(settings: Settings, make: Callable[..., Firewall] = Firewall) -> Firewall:
+    """Load the bundle and put the detectors that `settings` names before it, as `make`, called as
+    `Firewall` is, puts them together.
 
     Raises a `ModelError` or a `DetectorError` whose text is one sentence for the operator.
     """
     classifier = open_classifier(settings)
-    return Firewall(
+    return make(
         classifier,
         build_detectors(classifier, settings),
         mode=settings.mode,

@@ -1,11 +1,6 @@
 """A generic asyncio micro-batcher: items that arrive together share one call of the work function.
 
 It knows nothing of what the items are, only how heavy each is, whose it is and when it is due.
-
-BatcherError
- ├─ Overloaded        so much is waiting that one more would wait in vain   (before anything is queued)
- ├─ Closed            it is shutting down                                   (before anything is queued)
- └─ DeadlineExceeded  the answer would come too late                        (in the queue, or at the device)
 """
 
 import asyncio
@@ -14,9 +9,9 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Generic, Self, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
+from app.admission import Admission, BatcherError, Closed, DeadlineExceeded, Overloaded, Ticket
 from app.fair_queue import FairQueue
 
 __all__ = ["BatchFigures", "Batcher", "BatcherError", "Closed", "DeadlineExceeded", "Overloaded", "Ticket"]
@@ -27,27 +22,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MEMORY = 0.1  # how much the newest observation counts in a running mean
-LEAST_RETRY_AFTER_S, MOST_RETRY_AFTER_S = 1.0, 60.0
-
-
-class BatcherError(Exception):
-    """Base of what a caller gets instead of a result though its item is not at fault."""
-
-
-class Overloaded(BatcherError):  # noqa: N818  (these name states)
-    """Raised at once when so much is waiting that one more item would only wait in vain."""
-
-    def __init__(self, retry_after: float) -> None:
-        super().__init__("too much is waiting for the device; try again shortly")
-        self.retry_after = retry_after  # seconds
-
-
-class Closed(BatcherError):  # noqa: N818
-    """Raised for an item that arrives after the batcher began to close."""
-
-
-class DeadlineExceeded(BatcherError):  # noqa: N818
-    """Raised at an item's deadline; no work is begun for it afterwards."""
 
 
 @dataclass(frozen=True)
@@ -72,38 +46,7 @@ class _Place(Generic[T, R]):
         return self.deadline is not None and now >= self.deadline
 
 
-class Ticket(Generic[T, R]):
-    """Room in the queue, held while an item is prepared (decoded), so that what was admitted is bounded
-    however slow the preparation is. Used as a context manager; what is not used is given back."""
-
-    def __init__(self, batcher: "Batcher[T, R]", weight: int) -> None:
-        self._batcher, self._held = batcher, weight
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._give_back()
-
-    def _give_back(self) -> None:
-        self._batcher._release(self._held)
-        self._held = 0
-
-    async def submit(
-        self,
-        item: T,
-        weight: int | None = None,
-        *,
-        flow: Hashable | None = None,
-        deadline: float | None = None,
-    ) -> R:
-        """As `Batcher.submit`, with the room already held; `weight` where it is less than was admitted."""
-        weight = self._held if weight is None else weight
-        self._give_back()
-        return await self._batcher._enqueue(item, weight, flow, deadline)
-
-
-class Batcher(Generic[T, R]):
+class Batcher(Admission[T, R]):
     """Gathers items into batches and gives each caller the result of its own item.
 
     `work` takes the items of a batch and answers as many results in the same order; `run` awaits it
@@ -125,15 +68,14 @@ class Batcher(Generic[T, R]):
     ) -> None:
         """`nobodys_fault`: exceptions that no item brought about; they reach the whole batch at once, and
         are not looked for item by item."""
+        super().__init__(max_waiting)
         self._work, self._run, self._observe = work, run, observe
         self._nobodys_fault = nobodys_fault
-        self.max_weight, self.max_delay, self.max_waiting = max_weight, max_delay, max_waiting
-        self.waiting = 0  # weight that is queued or admitted
+        self.max_weight, self.max_delay = max_weight, max_delay
         self._queued = 0  # weight in the queue
         self._queue: FairQueue[_Place[T, R]] = FairQueue()
         self._oldest: dict[_Place[T, R], None] = {}  # the queue in order of arrival
         self._changed = asyncio.Event()
-        self._closing = False
         self._loop: asyncio.Task[None] | None = None
         self._last_arrival = -float("inf")
         self._gap = 0.0  # seconds between arrivals, running mean
@@ -152,36 +94,9 @@ class Batcher(Generic[T, R]):
 
     # --- the caller's side ------------------------------------------------------------------------
 
-    def admit(self, weight: int, deadline: float | None = None) -> Ticket[T, R]:
-        """Hold room for an item of `weight` while it is prepared.
-
-        Raises `Closed`; and `Overloaded` at once where the queue is full, or where so much is waiting that
-        `deadline` (seconds of `time.monotonic`) would pass first.
-        """
-        if self._closing:
-            raise Closed("shutting down")
-        wait = self.expected_wait()
-        too_late = deadline is not None and time.monotonic() + wait >= deadline
-        if self.waiting + weight > self.max_waiting or too_late:
-            raise Overloaded(min(max(wait, LEAST_RETRY_AFTER_S), MOST_RETRY_AFTER_S))
-        self.waiting += weight
-        return Ticket(self, weight)
-
     def expected_wait(self) -> float:
         """Seconds until what is waiting now will have been worked off, at the measured speed."""
         return self.waiting * (self._seconds_per_weight or 0.0)
-
-    async def submit(
-        self, item: T, weight: int = 1, *, flow: Hashable | None = None, deadline: float | None = None
-    ) -> R:
-        """The result of `item`. An exception of the work function reaches the items at fault only.
-
-        Items of one `flow` queue up behind each other; different flows get equal shares. Raises what
-        `admit` raises, and `DeadlineExceeded` at `deadline` (seconds of `time.monotonic`). A caller that
-        is cancelled gives its place up and disturbs nobody.
-        """
-        with self.admit(weight, deadline) as ticket:
-            return await ticket.submit(item, flow=flow, deadline=deadline)
 
     async def _enqueue(self, item: T, weight: int, flow: Hashable | None, deadline: float | None) -> R:
         now = time.monotonic()
@@ -213,7 +128,7 @@ class Batcher(Generic[T, R]):
             self._release(place.weight)
 
     def _release(self, weight: int) -> None:
-        self.waiting -= weight
+        super()._release(weight)
         self._changed.set()
 
     # --- the device's side ------------------------------------------------------------------------

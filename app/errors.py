@@ -43,6 +43,9 @@ from app.images import EmptyImage, ImageError, OversizedImage, UnreadableImage, 
 from app.isolation import Unjudged
 from app.labels import LabelError
 from app.middleware import CLIENT_GONE
+from app.replicas.dispatcher import ScorerLost
+from app.replicas.firewall import Unchangeable
+from app.replicas.scorer import OtherClassifier
 from app.serving.bodies import BodyTooLarge, BodyTooSlow, TooMuchInFlight
 from app.storage.errors import StoreError, UnknownCalibration, UnknownDecision, UnknownImage
 from app.v2.errors import BadRequest, RejectedRows, UnknownModel
@@ -161,6 +164,9 @@ KINDS: dict[type[Exception], Kind] = {
     UnknownDecision: Kind(404, "unknown-decision", "There is no such decision"),
     UnknownImage: Kind(404, "unknown-image", "There is no such image in quarantine"),
     RateLimited: Kind(429, "rate-limited", "Too many images"),
+    ScorerLost: Kind(503, "scorer-lost", "No scorer answered"),
+    OtherClassifier: Kind(503, "classifier-changing", "Another model is being rolled out"),
+    Unchangeable: Kind(409, "conflict", "The gateway's state does not allow it"),
     StaleCalibration: Kind(503, "calibration-stale", "The active calibration cannot be confirmed"),
     OutOfOrder: Kind(503, "device-stuck", "The device does not answer"),
     WorkerDied: Kind(503, "not-judged", "The image could not be judged", told=False),

@@ -188,6 +188,11 @@ class Firewall:
         self.guard: Guard | None = self._data_free_guard() if thresholds == "fixed" else None
         self.on_stage: Callable[[str, float], None] = lambda _stage, _seconds: None
 
+    @property
+    def device(self) -> str:
+        """Where images are judged."""
+        return str(self.classifier.device)
+
     # --- what is enforced -------------------------------------------------------------------------
 
     def fits(self, content: CalibrationContent) -> str | None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from app.admission import Admission
 from app.assembly import example_batch
 from app.batcher import Batcher, BatchFigures, Closed
 from app.calibrator import CalibrationMismatch, Calibrator, UnusableImages
@@ -46,7 +47,7 @@ from models.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from models.remote import RemoteClassifier, due
 from models.remote.upstream import Attempt
 
-__all__ = ["Gateway", "Judgement", "OutOfOrder"]
+__all__ = ["DeviceRequest", "Gateway", "Judged", "Judgement", "OutOfOrder"]
 
 log = logging.getLogger("triggerwall.gateway")
 
@@ -54,7 +55,8 @@ ANSWER_S = 0.05  # for the way from the device to the caller, before the deadlin
 PATIENCE_S = 1.0  # how often to look whether the calibration under way has ended
 
 Judged = tuple[str | None, Mode, float, list[Inspection | Unjudged]]
-"""By which calibration, in which mode, when that was last confirmed, and what was found."""
+"""By which calibration, in which mode, when that was last confirmed (seconds of `time.monotonic`), and what
+was found."""
 
 
 class OutOfOrder(Exception):  # noqa: N818  (it names the state)
@@ -62,7 +64,7 @@ class OutOfOrder(Exception):  # noqa: N818  (it names the state)
 
 
 @dataclass(frozen=True)
-class _Request:
+class DeviceRequest:
     """The readable images of one request, (B, C, H, W) on the CPU; `full` asks for exact scores;
     after `deadline`, seconds of `time.monotonic`, nobody waits for them."""
 
@@ -98,9 +100,20 @@ def _coarsely(outcome: Inspection | Unjudged | ImageError) -> Inspection | Unjud
 class Gateway:
     """One classifier behind its firewall, with what it needs to serve: threads, batches, store, metrics."""
 
-    def __init__(self, settings: Settings, firewall: Firewall) -> None:
-        """Opens the database; starts nothing. Raises `StoreError`."""
-        self.settings, self.firewall = settings, firewall
+    def __init__(
+        self,
+        settings: Settings,
+        firewall: Firewall,
+        elsewhere: Admission[DeviceRequest, Judged] | None = None,
+        *,
+        records: bool = True,
+    ) -> None:
+        """Opens the database; starts nothing. Raises `StoreError`.
+
+        With `elsewhere` images are judged there and not on this process's device. What is judged here for
+        somebody else who `records` it is not kept a second time.
+        """
+        self.settings, self.firewall, self._records = settings, firewall, records
         self.stopping = False  # told to: it answers what comes, and is not ready for more
         self.info = firewall.classifier.info
         self.labels = Labels(self.info.labels, self.info.num_classes)
@@ -141,7 +154,17 @@ class Gateway:
             hints=self.database.hints,
         )
         self.metrics.confirmed(lambda: self.follower.age)
-        self.batcher = Batcher(
+        self._judges_here = elsewhere is None
+        self.batcher = elsewhere or self._batcher()
+        self.metrics.queue_capacity.set(settings.queue_rows)
+        self.metrics.queue_rows.set_function(lambda: self.batcher.waiting)
+        if self.remote is not None:
+            self.remote.upstream.on_attempt = self._attempted
+            self.remote.upstream.on_breaker = self.metrics.breaker
+
+    def _batcher(self) -> Batcher[DeviceRequest, Judged]:
+        settings = self.settings
+        return Batcher(
             self._inspect,
             self.worker.run,
             max_weight=settings.batch_rows,
@@ -150,11 +173,6 @@ class Gateway:
             observe=self._observe,
             nobodys_fault=(UpstreamUnavailable, UpstreamTimeout),
         )
-        self.metrics.queue_capacity.set(settings.queue_rows)
-        self.metrics.queue_rows.set_function(lambda: self.batcher.waiting)
-        if self.remote is not None:
-            self.remote.upstream.on_attempt = self._attempted
-            self.remote.upstream.on_breaker = self.metrics.breaker
 
     def _decoder(self) -> Decoder:
         return Decoder(
@@ -173,7 +191,7 @@ class Gateway:
         self.metrics.attempt(attempt.outcome, attempt.rows, attempt.seconds)
         self.worker.alive()  # who waits for somebody else is not stuck: every attempt ends
 
-    def _inspect(self, requests: Sequence[_Request]) -> list[Judged]:
+    def _inspect(self, requests: Sequence[DeviceRequest]) -> list[Judged]:
         """Judge the images of several requests together; a request's images stay together, so one
         calibration judges them all. Runs on the device thread. Raises `StaleCalibration`."""
         confirmed = self.follower.require_fresh()
@@ -238,18 +256,20 @@ class Gateway:
         """Restore the active calibration and warm everything up; ready when it returns."""
         await self.follower.start()
         try:
-            await self.worker.run(self._warm_up)
+            if self._judges_here:
+                await self.worker.run(self._warm_up)
         except UpstreamError as error:  # it may come up after us
             log.warning("the remote classifier could not be tried: %s", error)
         self.batcher.start()
         if self.learner is not None:
             self.learner.start()
-        self.recording.start()
+        if self._records:
+            self.recording.start()
         reason = self.not_ready()
         log.log(
             logging.WARNING if reason else logging.INFO,
             "%s %s on %s, %s mode: %s",
-            *(self.info.name, self.info.version, self.firewall.classifier.device, self.firewall.mode),
+            *(self.info.name, self.info.version, self.firewall.device, self.firewall.mode),
             reason or "ready",
         )
 
@@ -273,7 +293,8 @@ class Gateway:
         if self.remote is not None:
             await asyncio.to_thread(self.remote.close)
         await asyncio.to_thread(self.decoders.close)
-        await asyncio.to_thread(self.recording.close)
+        if self._records:
+            await asyncio.to_thread(self.recording.close)
         self.database.close()
 
     # --- liveness and readiness ---------------------------------------------------------------------
@@ -303,13 +324,13 @@ class Gateway:
             raise OutOfOrder(reason)
 
     def require_ready(self) -> None:
-        """Raise `Closed` after the order to stop, and what `require_alive` and `_require_judge` raise."""
+        """Raise `Closed` after the order to stop, and what `require_alive` and `require_judge` raise."""
         if self.stopping:
             raise Closed("the gateway is about to stop: send new requests elsewhere")
         self.require_alive()
-        self._require_judge()
+        self.require_judge()
 
-    def _require_judge(self) -> None:
+    def require_judge(self) -> None:
         """Raise `OutOfOrder` where the device does not return; in enforce mode, raise `CalibrationMismatch`
         or `NotCalibrated` where nothing can be enforced.
 
@@ -413,7 +434,7 @@ class Gateway:
         `CalibrationMismatch`, `StaleCalibration`, `Overloaded`, `Closed`, and `DeadlineExceeded` at
         `deadline`, seconds of `time.monotonic`.
         """
-        self._require_judge()
+        self.require_judge()
         rows = self.rows_per_image()
         guard = self.firewall.guard
         calibration: str | None = guard.id if guard else None
@@ -429,7 +450,7 @@ class Gateway:
             if readable:
                 self._look_for_runs(caller, readable)
                 queued = time.perf_counter()
-                request = _Request(torch.from_numpy(np.stack(readable)), full, deadline)
+                request = DeviceRequest(torch.from_numpy(np.stack(readable)), full, deadline)
                 calibration, mode, confirmed, outcomes = await ticket.submit(
                     request, len(readable) * rows, flow=caller.name, deadline=deadline
                 )

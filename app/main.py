@@ -8,9 +8,10 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from app import errors
+from app.admission import Admission
 from app.assembly import build_firewall
 from app.firewall import Firewall
-from app.gateway import Gateway
+from app.gateway import DeviceRequest, Gateway, Judged
 from app.headers import AdminPort, SecurityHeaders
 from app.middleware import RequestContext
 from app.routes import (
@@ -57,8 +58,13 @@ ROUTERS = tuple(
 )
 
 
-def create_app(settings: Settings | None = None, firewall: Firewall | None = None) -> FastAPI:
-    """One gateway. Without `firewall` the bundle that `settings` names is loaded and guarded.
+def create_app(
+    settings: Settings | None = None,
+    firewall: Firewall | None = None,
+    elsewhere: Admission[DeviceRequest, Judged] | None = None,
+) -> FastAPI:
+    """One gateway. Without `firewall` the bundle that `settings` names is loaded and guarded; with
+    `elsewhere` images are judged there.
 
     Loads the model and opens the store at once, so that what is wrong with either is raised here, as a
     `ModelError`, `DetectorError`, `StoreError` or `ValueError` with one sentence for the operator. Threads
@@ -66,7 +72,7 @@ def create_app(settings: Settings | None = None, firewall: Firewall | None = Non
     """
     settings = settings or Settings()
     spans = open_spans(settings.otlp_endpoint)
-    gateway = Gateway(settings, firewall or build_firewall(settings))
+    gateway = Gateway(settings, firewall or build_firewall(settings), elsewhere)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

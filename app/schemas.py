@@ -455,7 +455,7 @@ class InfoBody(BaseModel):
         model = {name: getattr(info, name) for name in names}
         return cls(
             model=ServedModel.model_validate({**model, "classes": info.num_classes}),
-            device=str(firewall.classifier.device),
+            device=firewall.device,
             mode=firewall.mode,
             thresholds=firewall.thresholds,
             conditioning=firewall.conditioning,

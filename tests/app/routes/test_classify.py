@@ -11,7 +11,7 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from app.gateway import Gateway, _Request
+from app.gateway import DeviceRequest, Gateway
 from detectors.suggestion import suggest
 from tests.app.conftest import MakeClient
 from tests.app.tiny import CLASSES, encoded, form, pixels, pngs
@@ -397,9 +397,13 @@ def test_exact_and_early_scores_may_share_a_batch(calibrated: TestClient) -> Non
     """Each image gets the scores that were asked for, with the images of the others around it."""
     gateway = gateway_of(calibrated)
     images = torch.from_numpy(pixels(6, seed=5) / np.float32(255))[:, None].float()
-    requests = [_Request(images[:2], False), _Request(images[2:3], True), _Request(images[3:], False)]
+    requests = [
+        DeviceRequest(images[:2], False),
+        DeviceRequest(images[2:3], True),
+        DeviceRequest(images[3:], False),
+    ]
     together = gateway._inspect(requests)
-    for request, (id, mode, inspections) in zip(requests, together, strict=True):
+    for request, (id, mode, _, inspections) in zip(requests, together, strict=True):
         alone_id, alone = gateway.firewall.inspect(request.images, full=request.full)
         assert (id, mode, inspections) == (alone_id, gateway.firewall.mode, alone)
-    assert all(found.exact for each in together[1][2] for found in each.detections)
+    assert all(found.exact for each in together[1][3] for found in each.detections)
