@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from app.batcher import DeadlineExceeded
 from app.images import Decoder, ImageError, Pixels
+from app.threads import name_this_thread
 
 __all__ = ["DecodePool"]
 
@@ -22,7 +23,7 @@ class DecodePool:
     def __init__(self, decoder: Decoder, threads: int, observe: Callable[[float], None]) -> None:
         """`observe` is told the seconds that each image took."""
         self._decoder, self._observe = decoder, observe
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._executor = ThreadPoolExecutor(threads, initializer=name_this_thread, initargs=("decode",))
 
     async def run(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Await `function(*args, **kwargs)` on one of the threads."""

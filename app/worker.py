@@ -9,6 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
 
+from app.threads import name_this_thread
+
 __all__ = ["Worker", "WorkerDied"]
 
 log = logging.getLogger("triggerwall.worker")
@@ -87,6 +89,7 @@ class Worker:
 
     def _live(self) -> None:
         finished = False
+        name_this_thread(self._name)
         try:
             self._work()
             finished = True

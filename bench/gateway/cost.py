@@ -13,7 +13,7 @@ __all__ = ["STAGES", "Counted", "per_image"]
 STAGES = {
     "event loop (CPU): HTTP, batching, JSON": "loop",
     "whole process (CPU)": "process",
-    "decode": "decode",
+    "decode (CPU)": "decode",
     "wait for batch and device": "queue",
     "plain prediction": "predict",
     "detectors": "detect",
@@ -21,7 +21,6 @@ STAGES = {
 """Row of the table → what is counted. CPU is of threads; the rest is wall-clock time."""
 TICK = sysconf("SC_CLK_TCK")
 SUMS = {
-    "decode": r'^triggerwall_stage_duration_seconds_sum{stage="decode"} (\S+)',
     "predict": r'^triggerwall_stage_duration_seconds_sum{stage="predict"} (\S+)',
     "detect": r'^triggerwall_stage_duration_seconds_sum{stage="detect"} (\S+)',
     "queue": r"^triggerwall_queue_duration_seconds_sum (\S+)",
@@ -41,6 +40,7 @@ class Counted:
         found = {"loop": _cpu(Path(f"/proc/{pid}/task/{pid}/stat")),
                  "process": sum(_cpu(Path(f"/proc/{each}/stat")) for each in family)}  # fmt: skip
         if server.is_ours:
+            found["decode"] = sum(_cpu(each / "stat") for each in _threads(pid, "decode"))
             text = urllib.request.urlopen(server.url + "/metrics", timeout=10).read().decode()
             for name, pattern in SUMS.items():
                 sum_ = re.search(pattern, text, re.MULTILINE)
@@ -60,6 +60,18 @@ def _cpu(stat: Path) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def _threads(pid: int, name: str) -> list[Path]:
+    """The folders in /proc of the process's threads of that name."""
+    found = []
+    for path in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            if (path / "comm").read_text().strip() == name:
+                found.append(path)
+        except OSError:  # it has ended
+            continue
+    return found
 
 
 def _children(pid: int) -> list[int]:
