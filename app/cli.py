@@ -28,6 +28,7 @@ from app.settings_reference import markdown, settings_facts
 from app.tables import facts_table, results_table, settings_table
 from app.terminal import DEFAULT_URL, NEWS, AsJson, Key, Url, console, errors, told_plainly
 from bench.cli import app as bench_app
+from bench.plan.command import plan
 from lab.cli import app as lab_app
 from lab.demo.run import demo
 
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.add_typer(lab_app, name="lab")
 app.add_typer(bench_app, name="bench")
 app.command("demo")(demo)
+app.command("plan")(plan)
 app.add_typer(calibration_commands)
 app.add_typer(learn_commands, name="learn")
 app.add_typer(decision_commands, name="decisions")

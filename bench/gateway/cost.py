@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.gateway.servers import Server
 
-__all__ = ["STAGES", "Counted", "per_image"]
+__all__ = ["STAGES", "Counted", "batches", "per_image"]
 
 STAGES = {
     "event loop (CPU): HTTP, batching, JSON": "loop",
@@ -24,6 +24,11 @@ SUMS = {
     "predict": r'^triggerwall_stage_duration_seconds_sum{stage="predict"} (\S+)',
     "detect": r'^triggerwall_stage_duration_seconds_sum{stage="detect"} (\S+)',
     "queue": r"^triggerwall_queue_duration_seconds_sum (\S+)",
+}
+BATCHES = {
+    "batches": r"^triggerwall_batch_images_count (\S+)",
+    "images": r"^triggerwall_batch_images_sum (\S+)",
+    "rows": r"^triggerwall_batch_rows_sum (\S+)",
 }
 
 
@@ -41,16 +46,30 @@ class Counted:
                  "process": sum(_cpu(Path(f"/proc/{each}/stat")) for each in family)}  # fmt: skip
         if server.is_ours:
             found["decode"] = sum(_cpu(each / "stat") for each in _threads(pid, "decode"))
-            text = urllib.request.urlopen(server.url + "/metrics", timeout=10).read().decode()
-            for name, pattern in SUMS.items():
-                sum_ = re.search(pattern, text, re.MULTILINE)
-                found[name] = float(sum_[1]) if sum_ else 0.0
+            text = _metrics(server)
+            found |= {name: _sum(pattern, text) for name, pattern in SUMS.items()}
         return cls(found)
 
 
 def per_image(before: Counted, after: Counted, images: int) -> dict[str, float]:
     """Milliseconds per image by stage."""
     return {name: 1000 * (after.seconds[name] - before.seconds[name]) / images for name in after.seconds}
+
+
+def batches(server: Server) -> dict[str, float]:
+    """How many `batches` one of our gateways has run, of how many `images`, of how many `rows` at most."""
+    text = _metrics(server)
+    return {name: _sum(pattern, text) for name, pattern in BATCHES.items()}
+
+
+def _metrics(server: Server) -> str:
+    text: str = urllib.request.urlopen(server.url + "/metrics", timeout=10).read().decode()
+    return text
+
+
+def _sum(pattern: str, metrics: str) -> float:
+    found = re.search(pattern, metrics, re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 def _cpu(stat: Path) -> float:

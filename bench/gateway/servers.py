@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -27,6 +27,7 @@ __all__ = [
     "UNDEFENDED",
     "NoServer",
     "Server",
+    "gateway",
     "litserve_python",
     "make",
 ]
@@ -136,8 +137,16 @@ def make(name: str, bundle: Path, litserve: Path | None) -> Server:
     if name == PLAIN:
         command = [sys.executable, "-m", "bench.gateway.plain_server", str(bundle), str(port)]
         return Server(name, command, port, "/predict", "/health")
-    variables = {f"TRIGGERWALL_{key.upper()}": value for key, value in SETTINGS[name].items()}
-    variables["TRIGGERWALL_DEVICE"] = "cpu"
+    return gateway(name, bundle, SETTINGS[name], calibrates=name != UNDEFENDED)
+
+
+def gateway(
+    name: str, bundle: Path, settings: Mapping[str, str], *, calibrates: bool, device: str = "cpu"
+) -> Server:
+    """A gateway in front of `bundle`, with these settings besides the defaults."""
+    variables = {f"TRIGGERWALL_{key.upper()}": value for key, value in settings.items()}
+    variables["TRIGGERWALL_DEVICE"] = device
+    port = free_port()
     command = [
         sys.executable,
         "-m",
@@ -148,7 +157,7 @@ def make(name: str, bundle: Path, litserve: Path | None) -> Server:
         "--port",
         str(port),
     ]
-    return Server(name, command, port, "/classify", "/livez", variables, calibrates=name != UNDEFENDED)
+    return Server(name, command, port, "/classify", "/livez", variables, calibrates=calibrates)
 
 
 def free_port() -> int:
