@@ -52,11 +52,11 @@ def open_blobs(url: str | None, directory: Path) -> Blobs:
     try:
         import fsspec
 
-        files, root = fsspec.core.url_to_fs(url)
+        files, root = fsspec.core.url_to_fs(url, use_listings_cache=False)  # others write there, too
     except ImportError as error:
         raise StoreError(
             f"quarantine_url needs a package that is not installed ({error}): "
-            "pip install 'triggerwall[objectstore]' and the one for this kind of store"
+            "pip install 'triggerwall[s3]', or 'triggerwall[objectstore]' and the one for another kind"
         ) from error
     except (ValueError, OSError) as error:
         raise StoreError(f"quarantine_url cannot be used: {error}") from error
@@ -127,8 +127,11 @@ class ObjectStore:
     def put(self, name: str, data: bytes) -> None:
         path = self._path(name)
         try:
-            self.files.makedirs(path.rpartition("/")[0], exist_ok=True)
-            self.files.pipe_file(path, data)
+            try:
+                self.files.pipe_file(path, data)
+            except FileNotFoundError:  # where there are folders at all: most stores have none
+                self.files.makedirs(path.rpartition("/")[0], exist_ok=True)
+                self.files.pipe_file(path, data)
         except Exception as error:  # every file system raises what its own library does
             raise BlobError(f"the quarantine's store cannot be written: {type(error).__name__}") from error
 

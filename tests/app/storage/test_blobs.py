@@ -1,9 +1,14 @@
 """Where images lie: a folder, an object store, and what neither lets happen."""
 
 import os
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
 
 from app.storage.blobs import BlobError, Blobs, Folder, open_blobs
 from app.storage.errors import StoreError
@@ -12,8 +17,36 @@ from tests.app.storage.examples import digest
 NAME = digest("image")
 
 
-@pytest.fixture(params=["folder", "path", "file://", "memory://"])
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The address of a server that speaks S3's protocol over HTTP."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty bucket, found as in production: by the environment."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    name = f"bucket-{secrets.token_hex(4)}"
+    assert httpx.put(f"{s3}/{name}").status_code == 200
+    S3FileSystem.clear_instance_cache()  # they keep the environment that they were made in
+    return name
+
+
+@pytest.fixture(params=["folder", "path", "file://", "memory://", "s3://"])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
+    if request.param == "s3://":
+        return open_blobs(f"s3://{request.getfixturevalue('bucket')}/images", tmp_path)
     if request.param == "folder":
         return open_blobs(None, tmp_path)
     if request.param == "path":
@@ -29,6 +62,29 @@ def test_what_is_put_comes_back_until_it_is_removed(blobs: Blobs) -> None:
     blobs.remove(NAME)
     blobs.remove(NAME)
     assert blobs.get(NAME) is None
+
+
+def test_gateways_share_a_bucket_and_a_new_one_sees_what_is_there(bucket: str, tmp_path: Path) -> None:
+    url = f"s3://{bucket}/images/"
+    one, other = open_blobs(url, tmp_path / "one"), open_blobs(url, tmp_path / "other")
+    assert other.get(NAME) is None  # nothing of it is remembered
+    one.put(NAME, b"bytes")
+    assert other.get(NAME) == b"bytes"
+    other.remove(NAME)
+    assert one.get(NAME) is None
+
+
+def test_a_bucket_that_may_not_be_used_is_said(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")  # nobody is there
+    S3FileSystem.clear_instance_cache()
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    away = open_blobs(f"s3://{bucket}/elsewhere", tmp_path)
+    for call in (lambda: away.get(NAME), lambda: away.put(NAME, b""), lambda: away.remove(NAME)):
+        with pytest.raises(BlobError, match="the quarantine's store cannot be") as told:
+            call()
+        assert bucket not in str(told.value)
 
 
 def test_old_files_that_nobody_knows_are_removed(tmp_path: Path) -> None:
@@ -71,4 +127,4 @@ def test_urls_that_lead_nowhere(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="quarantine_url"):
         open_blobs("nonsense://x", tmp_path)
     with pytest.raises(StoreError, match="not installed"):
-        open_blobs("s3://bucket/x", tmp_path)
+        open_blobs("gs://bucket/x", tmp_path)
