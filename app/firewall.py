@@ -70,6 +70,11 @@ class Inspection:
     suggested: Suggested | None = None
 
     @property
+    def suspicious(self) -> bool:
+        """True where a detector said so; what none has looked at is not accepted either, yet unsuspected."""
+        return any(found.suspicious for found in self.detections)
+
+    @property
     def is_number(self) -> bool:
         """False where the classifier's confidence or a detector's score is not a number."""
         scores = [found.score for found in self.detections]

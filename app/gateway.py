@@ -440,6 +440,7 @@ class Gateway:
         calibration: str | None = guard.id if guard else None
         mode = self.firewall.mode
         outcomes: list[Inspection | Unjudged] = []
+        request: DeviceRequest | None = None
         # Before decoding: what cannot be judged in time should not cost anything.
         with self.batcher.admit(len(images) * rows, deadline) as ticket:
             self.metrics.images(len(images))
@@ -459,16 +460,14 @@ class Gateway:
                     note("queue", queued, began)
                     note("device", began, ended)
                 outcomes = [self._settled(each) for each in outcomes]
-                if suggest:
-                    classifier = self.firewall.classifier
-                    outcomes = await with_suggestions(
-                        self.worker, classifier, request.images, outcomes, deadline - ANSWER_S
-                    )
                 self.watch.observe(calibration, [each for each in outcomes if isinstance(each, Inspection)])
                 if self.learner is not None:
                     self.learner.offer(request.images)
         self._record(images, decoded, outcomes, calibration, mode)
         self._count(outcomes, mode)
+        if suggest and request is not None:
+            classifier, until = self.firewall.classifier, deadline - ANSWER_S
+            outcomes = await with_suggestions(self.worker, classifier, request.images, outcomes, until)
         remaining = iter(outcomes)
         results = [each if isinstance(each, ImageError) else next(remaining) for each in decoded]
         return Judgement(calibration, mode, results)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from app.firewall import Inspection, Suggested
 from app.isolation import Unjudged
-from app.policy import Verdict
 from app.worker import Worker
 from detectors.base import Classifier, DetectorError
 from detectors.suggestion import suggest
@@ -25,7 +24,7 @@ __all__ = ["suggested_labels", "with_suggestions"]
 
 log = logging.getLogger("triggerwall.suggestions")
 
-SUSPICIOUS = (Verdict.REJECTED, Verdict.FLAGGED)
+MOST = 32  # images of one request: a form full of triggered images must not hold up everybody
 
 
 def suggested_labels(classifier: Classifier, images: Tensor, labels: Sequence[int]) -> list[Suggested]:
@@ -43,13 +42,10 @@ async def with_suggestions(
     outcomes: Sequence[Inspection | Unjudged],
     deadline: float,
 ) -> list[Inspection | Unjudged]:
-    """`outcomes` of `images` (B, C, H, W), the suspicious ones with a suggestion, unless `deadline`, seconds
-    of `time.monotonic`, comes first."""
-    suspicious = {
-        place: each
-        for place, each in enumerate(outcomes)
-        if isinstance(each, Inspection) and each.verdict in SUSPICIOUS
-    }
+    """`outcomes` of `images` (B, C, H, W), those that a detector found suspicious with a suggestion (the first
+    `MOST`), unless `deadline`, seconds of `time.monotonic`, comes first. What nothing looked at has none."""
+    inspected = [(place, each) for place, each in enumerate(outcomes) if isinstance(each, Inspection)]
+    suspicious = dict([(place, each) for place, each in inspected if each.suspicious][:MOST])
     if not suspicious or classifier.num_classes < 2:
         return list(outcomes)
     labels = [each.label for each in suspicious.values()]

@@ -158,6 +158,12 @@ class TestSuggestedLabels:
             assert found["name"] == CLASSES[found["label"]]
             assert found["share"] == pytest.approx(float(expected.shares[place]), abs=1e-5)
 
+    def test_what_no_detector_has_looked_at_has_none(self, make_client: MakeClient) -> None:
+        client = make_client(mode="monitor")  # never calibrated
+        results = self.results(client)
+        assert {each["verdict"] for each in results} == {"flagged"}
+        assert not any("suggested_label" in each for each in results)
+
     def test_others_are_not_told(self, make_client: MakeClient) -> None:
         client = self.calibrated(make_client, open_scores=True)
         assert not any("suggested_label" in each for each in self.results(client, key=""))
