@@ -5,6 +5,7 @@ is said between the two, and Ray which replica is asked, how many there are, and
 """
 
 import asyncio
+import os
 from functools import partial
 from typing import Any
 
@@ -66,6 +67,7 @@ class ScorerReplica:
     name="ingress",
     max_ongoing_requests=256,
     max_queued_requests=1024,
+    max_surge_percent=100,  # the next one is there before this one goes
     backpressure_config=OVERLOADED,
     graceful_shutdown_timeout_s=60,
 )
@@ -125,6 +127,8 @@ def application(options: dict[str, Any]) -> serve.Application:
     """What Ray's configuration file names. `options` are settings; they win over `TRIGGERWALL_*` of the
     environment, which every node has of its own: secrets belong there. Raises `ValueError`."""
     settings = Settings(**options)
+    if os.environ.get("RAY_AUTH_MODE", "disabled") == "disabled":
+        raise ValueError("set RAY_AUTH_MODE=token: whoever reaches Ray's ports runs code as the gateway")
     for name, why in NEEDED.items():
         if getattr(settings, name) is None:
             raise ValueError(f"set TRIGGERWALL_{name.upper()}: {why}")

@@ -54,10 +54,14 @@ class Postgres:
         if os.geteuid() == 0:
             shutil.chown(self.folder, self.owner)
         self._run("initdb", "--pgdata", self.folder / "data", "--auth=trust", "--no-sync", "--username=tests")
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Also after `stop`: what was committed is there again."""
         options = f"-k {self.folder} -c listen_addresses='' -c fsync=off -c max_connections=50"
         log = ("--log", self.folder / "log")
         self._run("pg_ctl", "start", "--wait", "--pgdata", self.folder / "data", *log, "--options", options)
-        return self
 
     def create(self) -> str:
         """A schema of its own in one database: quicker than a database, and as empty."""
@@ -68,7 +72,8 @@ class Postgres:
         return f"{place}&options=-csearch_path%3Dtest{self.count}"
 
     def stop(self) -> None:
-        self._run("pg_ctl", "stop", "--mode=immediate", "--no-wait", "--pgdata", self.folder / "data")
+        """As if it had crashed."""
+        self._run("pg_ctl", "stop", "--mode=immediate", "--wait", "--pgdata", self.folder / "data")
 
     def __exit__(self, *_: object) -> None:
         self.stop()
