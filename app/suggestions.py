@@ -42,7 +42,7 @@ async def with_suggestions(
     outcomes: Sequence[Inspection | Unjudged],
     deadline: float,
 ) -> list[Inspection | Unjudged]:
-    """`outcomes` of `images` (B, C, H, W), those that a detector found suspicious with a suggestion (the first
+    """`outcomes` of `images` (B, C, H, W), those that a detector finds suspicious with a suggestion (the first
     `MOST`), unless `deadline`, seconds of `time.monotonic`, comes first. What nothing looked at has none."""
     inspected = [(place, each) for place, each in enumerate(outcomes) if isinstance(each, Inspection)]
     suspicious = dict([(place, each) for place, each in inspected if each.suspicious][:MOST])
