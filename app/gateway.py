@@ -52,6 +52,7 @@ __all__ = ["DeviceRequest", "Gateway", "Judged", "Judgement", "OutOfOrder"]
 log = logging.getLogger("triggerwall.gateway")
 
 ANSWER_S = 0.05  # for the way from the device to the caller, before the deadline
+SPARE_S = 0.1  # while more than this waits for the device, it is not asked for niceties
 PATIENCE_S = 1.0  # how often to look whether the calibration under way has ended
 
 Judged = tuple[str | None, Mode, float, list[Inspection | Unjudged]]
@@ -465,7 +466,7 @@ class Gateway:
                     self.learner.offer(request.images)
         self._record(images, decoded, outcomes, calibration, mode)
         self._count(outcomes, mode)
-        if suggest and request is not None:
+        if suggest and request is not None and self.batcher.expected_wait() < SPARE_S:
             classifier, until = self.firewall.classifier, deadline - ANSWER_S
             outcomes = await with_suggestions(self.worker, classifier, request.images, outcomes, until)
         remaining = iter(outcomes)

@@ -42,8 +42,8 @@ async def with_suggestions(
     outcomes: Sequence[Inspection | Unjudged],
     deadline: float,
 ) -> list[Inspection | Unjudged]:
-    """`outcomes` of `images` (B, C, H, W), those that a detector finds suspicious with a suggestion (the first
-    `MOST`), unless `deadline`, seconds of `time.monotonic`, comes first. What nothing looked at has none."""
+    """`outcomes` of `images` (B, C, H, W), the first `MOST` of those that a detector finds suspicious with a
+    suggestion, unless `deadline`, of `time.monotonic`, comes first. What nothing looked at has none."""
     inspected = [(place, each) for place, each in enumerate(outcomes) if isinstance(each, Inspection)]
     suspicious = dict([(place, each) for place, each in inspected if each.suspicious][:MOST])
     if not suspicious or classifier.num_classes < 2:
@@ -57,7 +57,7 @@ async def with_suggestions(
     try:
         suggestions = await asyncio.wait_for(worker.run(found), deadline - time.monotonic())
     except (TimeoutError, DetectorError, ModelError, RuntimeError) as error:
-        log.warning("no label was suggested for %d images: %s", len(labels), error or "out of time")
+        log.warning("no label was suggested for %d images: %s", len(labels), str(error) or "out of time")
         return list(outcomes)
     told = {
         place: replace(each, suggested=suggestion)
