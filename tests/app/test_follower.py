@@ -13,6 +13,8 @@ from app.follower import Follower, StaleCalibration
 from app.storage.errors import StoreError
 from tests.app.conftest import MakeClient
 from tests.app.routes.test_classify import gateway_of, slug
+from tests.app.storage.conftest import postgres  # noqa: F401  (a fixture)
+from tests.app.storage.postgres import Postgres
 from tests.app.tiny import form, pngs
 
 
@@ -84,7 +86,7 @@ def test_a_hint_makes_it_ask_at_once() -> None:
 @pytest.mark.parametrize("error", [StoreError("gone"), RuntimeError("odd")])
 def test_hints_that_end_are_asked_for_again(error: Exception) -> None:
     """Nothing of it disturbs the asking."""
-    connected, again = 0, asyncio.Event()
+    connected, asked, again = 0, 0, asyncio.Event()
 
     async def hints() -> AsyncIterator[None]:
         nonlocal connected
@@ -94,17 +96,20 @@ def test_hints_that_end_are_asked_for_again(error: Exception) -> None:
         yield
         raise error
 
-    async def nothing() -> None:
-        pass
+    async def follow() -> None:
+        nonlocal asked
+        asked += 1
 
     async def scenario() -> None:
-        follower = Follower(nothing, lag=0.05, bounded=True, hints=hints)
+        follower = Follower(follow, lag=0.05, bounded=True, hints=hints)
         await follower.start()
         await asyncio.wait_for(again.wait(), 20)
-        follower.require_fresh()
+        before = asked
+        while asked < before + 3:
+            await asyncio.sleep(0.01)
         await follower.close()
 
-    asyncio.run(scenario())
+    asyncio.run(asyncio.wait_for(scenario(), 40))
 
 
 def test_alone_with_its_database_it_goes_on() -> None:
@@ -146,6 +151,17 @@ def test_what_one_gateway_activates_the_other_enforces(make_client: MakeClient) 
     until(lambda: active(other) == first)
     history = one.get("/calibrations").json()["activations"]
     assert [each["calibration"] for each in history] == [first, second, first]  # following activates nothing
+
+
+def test_postgresql_s_word_is_enough(make_client: MakeClient, postgres: Postgres) -> None:  # noqa: F811
+    """By themselves they would ask every 720 s."""
+    settings = {"database_url": postgres.create(), "calibration_lag_s": 3600}
+    one, other = make_client(**settings), make_client(**settings)
+    first = calibrate(one, 1)
+    until(lambda: active(other) == first)
+    second = calibrate(other, 2)
+    until(lambda: active(one) == second)
+    assert one.post("/classify", files=form(pngs(1))).json()["calibration"] == second
 
 
 def test_a_database_that_is_away_for_too_long(
