@@ -60,7 +60,14 @@ class RankUrn:
 
     def p_value(self, score: float) -> float:
         """The p-value of `score`, in [0, 1], which then joins the reference. NaN counts as the highest."""
-        cell = bisect_right(self._start, self._gap(score)) - 1
+        return self.draw(self.cell(score))
+
+    def cell(self, score: float) -> int:
+        """Which of `BINS` cells, or fewer, `score` falls into. NaN counts as the highest."""
+        return bisect_right(self._start, self._gap(score)) - 1
+
+    def draw(self, cell: int) -> float:
+        """The p-value of a score that fell into `cell`, which then joins the reference."""
         above, here = sum(self._weights[:cell]), self._weights[cell]
         p = (above + self._random.random() * here) / self._total
         self._weights[cell] += 1

@@ -1,11 +1,25 @@
-"""A bounded, uniform random sample of what was measured of a stream of images; no image is kept."""
+"""A bounded, uniform random sample of what was measured of a stream of images; no image is kept.
+
+Samples of several streams can be merged into one of all of them (`merged`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from detectors.base import Floats, InputError, Integers
 from detectors.calibration import BenignSample
 
-__all__ = ["Reservoir"]
+__all__ = ["Kept", "Reservoir", "merged"]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """`sample` is a uniform sample of `seen` images: all of them, or as many as there was room for."""
+
+    seen: int
+    sample: BenignSample
 
 
 class Reservoir:
@@ -40,8 +54,48 @@ class Reservoir:
                 for name, rows in batch.evidence.items():
                     self._evidence[name][place] = rows[row]
 
+    def kept(self) -> Kept:
+        """What `merged` takes."""
+        return Kept(self.seen, self.sample())
+
     def sample(self) -> BenignSample:
         """A copy of what is kept, without labels: nobody knows them."""
         kept = len(self)
         evidence = {name: rows[:kept].copy() for name, rows in self._evidence.items()}
         return BenignSample(self._predicted[:kept].copy(), None, evidence)
+
+
+def merged(parts: Sequence[Kept], capacity: int, seed: int = 0) -> Kept:
+    """A uniform sample, without replacement, of all that the streams of `parts` have seen together.
+
+    An image drawn from all comes from a stream with the odds of what that one has seen and was not drawn yet,
+    and within it from its sample, which is uniform. So the sample of a stream that saw ten times as much has
+    ten times the weight, however many rows it keeps. It has `capacity` rows, or fewer: never more than the
+    shortest sample of a stream that saw more than it kept. Raises `InputError` without anything to merge.
+    """
+    parts = [part for part in parts if part.seen]
+    if not parts:
+        raise InputError("there is nothing to merge")
+    total = sum(part.seen for part in parts)
+    bounds = [len(part.sample) for part in parts if part.seen > len(part.sample)]
+    random = np.random.default_rng(seed)
+    counts = _draw([part.seen for part in parts], min(capacity, total, *bounds), random)
+    chosen = [
+        part.sample.take(random.permutation(len(part.sample))[:count])
+        for part, count in zip(parts, counts, strict=True)
+    ]
+    return Kept(total, BenignSample.join(chosen, None))
+
+
+def _draw(sizes: Sequence[int], count: int, random: np.random.Generator) -> list[int]:
+    """How many of `count` draws without replacement fall to each of urns with `sizes` balls."""
+    left, drawn = list(sizes), [0] * len(sizes)
+    for total in range(sum(sizes), sum(sizes) - count, -1):
+        ball = int(random.integers(total))
+        urn = 0
+        while ball >= left[urn]:
+            ball -= left[urn]
+            urn += 1
+        left[urn] -= 1
+        drawn[urn] += 1
+    return drawn

@@ -3,7 +3,7 @@ import pytest
 
 from detectors.base import InputError
 from detectors.calibration import BenignSample
-from detectors.reservoir import Reservoir
+from detectors.reservoir import Kept, Reservoir, merged
 
 
 def rows(numbers: range) -> BenignSample:
@@ -58,3 +58,75 @@ def test_no_room_is_refused() -> None:
 
 def test_empty() -> None:
     assert len(Reservoir(3).sample()) == 0
+
+
+# --- merging ------------------------------------------------------------------------------------------
+
+
+def filled(capacity: int, numbers: range, seed: int) -> Kept:
+    reservoir = Reservoir(capacity, seed)
+    reservoir.add(rows(numbers))
+    return reservoir.kept()
+
+
+def test_a_merge_is_a_uniform_sample_of_all() -> None:
+    """Streams of 8, 20 and 72 images, of which 8, 10 and 10 are kept: of 100 each is drawn 200 times in 2,000
+    merges of 10, give or take five standard deviations, and so is every pair across the streams."""
+    counts, pairs = np.zeros(100), 0
+    for seed in range(2000):
+        parts = [filled(10, range(8), seed), filled(10, range(8, 28), seed + 9000)]
+        found = merged([*parts, filled(10, range(28, 100), seed + 19_000)], 10, seed + 29_000)
+        assert (found.seen, len(found.sample)) == (100, 10)
+        counts[found.sample.predicted] += 1
+        small = found.sample.predicted < 28
+        pairs += int(small.sum() * (~small).sum())
+    assert counts.sum() == 20_000
+    assert np.abs(counts - 200).max() < 5 * np.sqrt(2000 * 0.1 * 0.9)
+    assert pairs / 2000 == pytest.approx(10 * 9 * 28 * 72 / (100 * 99), rel=0.02)  # hypergeometric
+
+
+def test_what_a_merge_takes_from_each_is_hypergeometric() -> None:
+    """Of 30 and 70 images, 10: the first gives 3 in the mean, with variance 10 · 0.3 · 0.7 · 90/99."""
+    taken = np.array(
+        [
+            (merged([filled(10, range(30), 1), filled(10, range(30, 100), 2)], 10, seed).sample.predicted < 30)
+            .sum()
+            for seed in range(3000)
+        ]
+    )  # fmt: skip
+    assert taken.mean() == pytest.approx(3.0, abs=5 * np.sqrt(1.909 / 3000))
+    assert taken.var() == pytest.approx(10 * 0.3 * 0.7 * 90 / 99, rel=0.12)
+
+
+def test_a_merge_of_streams_that_kept_all_keeps_all_there_is_room_for() -> None:
+    parts = [filled(10, range(4), 0), filled(10, range(4, 9), 0)]
+    assert sorted(merged(parts, 100).sample.predicted) == list(range(9))
+    assert len(merged(parts, 6).sample) == 6
+
+
+def test_a_merge_of_merges_is_still_uniform() -> None:
+    counts = np.zeros(60)
+    for seed in range(2000):
+        parts = [filled(10, range(20 * part, 20 * part + 20), 3 * seed + part) for part in range(3)]
+        counts[merged([merged(parts[:2], 10, seed), parts[2]], 10, seed + 5000).sample.predicted] += 1
+    assert np.abs(counts - 2000 / 6).max() < 5 * np.sqrt(2000 * (1 / 6) * (5 / 6))
+
+
+def test_rows_stay_together_in_a_merge() -> None:
+    found = merged([filled(7, range(50), 1), filled(7, range(50, 99), 2)], 7).sample
+    assert (found.evidence["a"] == np.stack([found.predicted, -found.predicted], 1)).all()
+
+
+def test_the_shortest_full_sample_bounds_a_merge() -> None:
+    assert len(merged([filled(5, range(50), 1), filled(20, range(50, 99), 2)], 20).sample) == 5
+
+
+def test_nothing_cannot_be_merged() -> None:
+    with pytest.raises(InputError, match="nothing to merge"):
+        merged([Reservoir(3).kept()], 3)
+
+
+def test_a_stream_that_saw_nothing_changes_nothing() -> None:
+    one = filled(5, range(50), 1)
+    found = merged([one, Reservoir(3).kept()], 5)
+    assert sorted(found.sample.predicted) == sorted(one.sample.predicted)
