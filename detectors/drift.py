@@ -11,10 +11,11 @@ the scores of images cleared since the change began are as they were.
 """
 
 import math
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import itemgetter
 from random import Random
 from typing import Protocol
 
@@ -32,6 +33,7 @@ from detectors.martingale import (
     event_factors,
     p_value_factors,
 )
+from detectors.tally import Event, Tally
 from detectors.uniformity import kolmogorov_smirnov
 
 __all__ = ["DriftMonitor", "Look", "State", "TopLabel"]
@@ -101,6 +103,7 @@ class _ScoreTest:
         self.detector, self.loudest = part.detector, Cusum(P_VALUE_BETS)
         self._seen: deque[tuple[int, float]] = deque(maxlen=CLEARED)  # (image number, p-value)
         self._urns: dict[int, RankUrn] = {}
+        self._first: dict[int, int] = {}  # the first label of each label's group
         self._below: dict[int, float] = {}  # of labels with ties settled by lot: the threshold
         for group in _groups(part, len(thresholds)):
             limits = np.unique(thresholds[list(group.labels)])
@@ -115,6 +118,7 @@ class _ScoreTest:
                 if len(cleared) < len(group.scores):
                     cleared = cleared[:-1]  # the threshold itself bounds the highest gap
             self._urns.update(dict.fromkeys(group.labels, RankUrn(cleared, random)))
+            self._first.update(dict.fromkeys(group.labels, group.labels[0]))
 
     @property
     def value(self) -> float:
@@ -123,13 +127,17 @@ class _ScoreTest:
     def highest(self) -> float:
         return self.value
 
-    def update(self, label: int, look: Look, number: int) -> None:
+    def event(self, label: int, look: Look) -> Event | None:
+        """What the outcome of an image is to this test; None where it is nothing."""
         urn = self._urns.get(label)
         counts = not look.suspicious and look.score < self._below.get(label, math.inf)
-        if urn is not None and counts:
-            p = urn.p_value(look.score)
-            self._seen.append((number, p))
-            self.loudest.update(p_value_factors(p), number)
+        return (self._first[label], urn.cell(look.score)) if urn is not None and counts else None
+
+    def update(self, event: Event, number: int) -> None:
+        label, cell = event
+        p = self._urns[label].draw(cell)
+        self._seen.append((number, p))
+        self.loudest.update(p_value_factors(p), number)
 
     def moved_since(self, number: int) -> bool:
         """Are the scores of images cleared since image `number` unlike those of the calibration?"""
@@ -154,6 +162,7 @@ class _VerdictTest:
     def __init__(self, part: DetectorCalibration, thresholds: Floats, ties: Floats) -> None:
         self.detector = part.detector
         self._urns: dict[int, tuple[EventUrn, Cusum]] = {}
+        self._first: dict[int, int] = {}  # the first label of each label's group
         for group in _groups(part, len(thresholds)):
             limits = np.unique(thresholds[list(group.labels)])
             if len(limits) > 1 or np.isinf(limits[0]):
@@ -162,16 +171,19 @@ class _VerdictTest:
             by_lot = float(ties[list(group.labels)].max()) * (1 + tied)  # as in `conformal.tie_probability`
             urn = EventUrn(float(above + max(0.0, by_lot - 1)), len(group.scores)), Cusum(len(ODDS))
             self._urns.update(dict.fromkeys(group.labels, urn))
+            self._first.update(dict.fromkeys(group.labels, group.labels[0]))
         self._groups = len({id(cusum) for _, cusum in self._urns.values()})
         self._all = Cusum(len(ODDS))
         self.restart()
 
-    def update(self, label: int, look: Look, number: int) -> None:
-        found = self._urns.get(label)
-        if found is None:
-            return
-        urn, cusum = found
-        factors = event_factors(look.suspicious, urn.chance(look.suspicious))
+    def event(self, label: int, look: Look) -> Event | None:
+        """What the outcome of an image is to this test; None where it is nothing."""
+        return (self._first[label], int(look.suspicious)) if label in self._urns else None
+
+    def update(self, event: Event, number: int) -> None:
+        label, suspicious = event[0], bool(event[1])
+        urn, cusum = self._urns[label]
+        factors = event_factors(suspicious, urn.chance(suspicious))
         over_all = self._all.update(factors, number) / 2
         within = cusum.update(factors, number) / (2 * self._groups)
         self.value, self.loudest = (over_all, self._all) if over_all >= within else (within, cusum)
@@ -188,6 +200,10 @@ class _VerdictTest:
         for urn, cusum in self._urns.values():
             urn.restart()
             cusum.restart()
+
+
+def _name(test: _ScoreTest | _VerdictTest) -> str:
+    return f"{test.detector} {test.name}"
 
 
 class DriftMonitor:
@@ -225,6 +241,7 @@ class DriftMonitor:
         self._rejected: deque[tuple[int, int]] = deque(maxlen=REJECTIONS)  # (image number, label)
         self._predicted: deque[int] = deque(maxlen=PREDICTIONS)
         self._counts = [0] * self.classes  # of `_predicted`
+        self.tally = Tally(events={_name(test): Counter() for test in self._tests})
 
     def observe(self, label: int, looks: Sequence[Look]) -> bool:
         """Take the outcome of one image, predicted as `label`; True where this raised an alarm."""
@@ -234,22 +251,67 @@ class DriftMonitor:
         by_name = {look.detector: look for look in looks}
         self._end_score_tests([name for name, look in by_name.items() if not look.exact])
         for test in self._tests:
-            if (look := by_name.get(test.detector)) is not None:
-                test.update(label, look, self.images)
+            look = by_name.get(test.detector)
+            event = None if look is None else test.event(label, look)
+            if event is not None:
+                self.tally.events[_name(test)][event] += 1
+                test.update(event, self.images)
         loudest = max(self._tests, key=lambda test: test.value)
         if loudest.value >= self.limit:
             self._alarm(loudest)
             return True
+        self._settle(rejected)
+        return False
+
+    def _settle(self, rejected: bool) -> None:
         if rejected and self.state is not State.STEADY:
             self.state = self._reading()  # the alarm may have come before anything could tell
         if self.state is not State.STEADY and self.images - self._last_alarm >= HOLD:
             self.state = State.STEADY
-        return False
 
-    def _end_score_tests(self, detectors: Sequence[str]) -> None:
+    def replay(
+        self,
+        events: Mapping[str, Sequence[tuple[float, Event]]],
+        predicted: Sequence[tuple[float, int]],
+        rejected: Sequence[tuple[float, int]],
+        *,
+        images: int,
+        ended: Collection[str] = (),
+    ) -> None:
+        """Take `images` whose outcomes are known as sums only: what happened, by test, with the labels of all
+        and of those rejected, each at a moment in [0, 1) and in order. See `FleetMonitor`."""
+        self._end_score_tests(ended)
+        tests = {_name(test): test for test in self._tests}
+        happened: list[tuple[float, int, str, Event | int]] = [
+            *((moment, 0, "predicted", label) for moment, label in predicted),
+            *((moment, 1, "rejected", label) for moment, label in rejected),
+            *((moment, 2, name, event) for name in tests for moment, event in events.get(name, ())),
+        ]
+        first = self.images
+        for moment, _, name, what in sorted(happened, key=itemgetter(0)):
+            self.images = first + int(moment * images) + 1
+            if isinstance(what, int):
+                self._replay_label(what, rejected=name == "rejected")
+                continue
+            test = tests[name]
+            test.update(what, self.images)
+            if test.value >= self.limit:
+                self._alarm(test)
+        self.images = first + images
+        self._settle(rejected=False)
+
+    def _replay_label(self, label: int, *, rejected: bool) -> None:
+        if rejected:
+            self._rejected.append((self.images, label))
+            self._settle(rejected=True)
+        else:
+            self._predict(label)
+
+    def _end_score_tests(self, detectors: Collection[str]) -> None:
         """A score that is only a bound ends the test of its detector's scores for good: which scores stay
         exact depends on the scores, so the exact ones alone are not like those of the calibration."""
         if detectors:
+            self.tally.ended.update(detectors)
             self._tests = [
                 test
                 for test in self._tests
@@ -257,12 +319,18 @@ class DriftMonitor:
             ]
 
     def _count(self, label: int, rejected: bool) -> None:
+        self.tally.images += 1
+        self.tally.predicted[label] += 1
+        self._predict(label)
+        if rejected:
+            self.tally.rejected[label] += 1
+            self._rejected.append((self.images, label))
+
+    def _predict(self, label: int) -> None:
         if len(self._predicted) == PREDICTIONS:
             self._counts[self._predicted[0]] -= 1
         self._predicted.append(label)
         self._counts[label] += 1
-        if rejected:
-            self._rejected.append((self.images, label))
 
     def _alarm(self, test: _ScoreTest | _VerdictTest) -> None:
         if self.state is State.STEADY:
@@ -271,7 +339,7 @@ class DriftMonitor:
         self._everybodys |= isinstance(test, _ScoreTest)
         self.state = self._reading()
         self.alarms += 1
-        self.alarmed_by = f"{test.detector} {test.name}"
+        self.alarmed_by = _name(test)
         self._last_alarm = self.images
         for each in self._tests:
             each.restart()
@@ -293,7 +361,7 @@ class DriftMonitor:
         counts = np.bincount(labels, minlength=self.classes)
         label = int(counts.argmax())
         hits = int(counts[label])
-        expected = self._counts[label] / len(self._predicted)
+        expected = self._counts[label] / max(1, len(self._predicted))
         chance = min(1.0, self.classes * binomial_tail(hits, len(labels), expected))
         return TopLabel(label, hits / len(labels), expected, len(labels), chance)
 
@@ -301,8 +369,7 @@ class DriftMonitor:
         """Each running test's evidence that traffic has changed, as a share of what raises an alarm, on a
         logarithmic scale: log max(1, value) / log `limit`, in [0, 1)."""
         return {
-            f"{test.detector} {test.name}": math.log(max(1.0, test.highest())) / math.log(self.limit)
-            for test in self._tests
+            _name(test): math.log(max(1.0, test.highest())) / math.log(self.limit) for test in self._tests
         }
 
     @property

@@ -87,13 +87,8 @@ def test_a_merge_is_a_uniform_sample_of_all() -> None:
 
 def test_what_a_merge_takes_from_each_is_hypergeometric() -> None:
     """Of 30 and 70 images, 10: the first gives 3 in the mean, with variance 10 · 0.3 · 0.7 · 90/99."""
-    taken = np.array(
-        [
-            (merged([filled(10, range(30), 1), filled(10, range(30, 100), 2)], 10, seed).sample.predicted < 30)
-            .sum()
-            for seed in range(3000)
-        ]
-    )  # fmt: skip
+    parts = [filled(10, range(30), 1), filled(10, range(30, 100), 2)]
+    taken = np.array([(merged(parts, 10, seed).sample.predicted < 30).sum() for seed in range(3000)])
     assert taken.mean() == pytest.approx(3.0, abs=5 * np.sqrt(1.909 / 3000))
     assert taken.var() == pytest.approx(10 * 0.3 * 0.7 * 90 / 99, rel=0.12)
 
