@@ -35,10 +35,12 @@ from app.recording import Recording
 from app.recording.recorder import JudgedRequest
 from app.reviewed import Reviewed
 from app.settings import Settings
+from app.sharing.exchange import Exchange, FleetView
 from app.storage.calibrations import CalibrationStore, Record
 from app.storage.database import Database
 from app.storage.decisions import DecisionStore
 from app.storage.quarantine import QuarantineStore
+from app.storage.sketches import SketchStore
 from app.suggestions import with_suggestions
 from app.watch import DriftWatch
 from app.worker import Worker
@@ -148,6 +150,7 @@ class Gateway:
         )
         self.watch = DriftWatch(firewall, self.metrics, settings.drift_run_length)
         self.learner = self._learner() if settings.learn_from_traffic else None
+        self.exchange = self._exchange() if settings.database_url is not None and records else None
         self.follower = Follower(
             self.calibrator.follow,
             lag=settings.calibration_lag_s,
@@ -249,7 +252,19 @@ class Gateway:
             share=self.settings.learn_sample,
             busy=lambda: self.batcher.waiting > 0,
             full=self._learnt,
+            elsewhere=lambda: self.exchange.learnt_elsewhere if self.exchange is not None else 0,
         )
+
+    def _exchange(self) -> Exchange:
+        """With the other gateways on the same database; who has one alone has nobody to tell."""
+        store, interval = SketchStore(self.database), self.settings.sketch_interval_s
+        reservoir = None if self.learner is None else self.learner.reservoir
+        return Exchange(store, self.watch, reservoir, interval=interval)
+
+    @property
+    def fleet(self) -> FleetView | None:
+        """What all gateways on this database see of drift together; None before the first look."""
+        return None if self.exchange is None else self.exchange.fleet
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -264,6 +279,8 @@ class Gateway:
         self.batcher.start()
         if self.learner is not None:
             self.learner.start()
+        if self.exchange is not None:
+            self.exchange.start()
         if self._records:
             self.recording.start()
         reason = self.not_ready()
@@ -288,6 +305,8 @@ class Gateway:
         """Answer everything that was accepted, then end threads and store."""
         await self.batcher.close()
         await self.follower.close()
+        if self.exchange is not None:
+            await self.exchange.close()
         if self.learner is not None:
             await self.learner.close()
         await asyncio.to_thread(self.worker.close)
@@ -382,7 +401,7 @@ class Gateway:
         """Calibrate on what was learnt from traffic; call it within `calibrator.reserved()`."""
         if self.learner is None:
             raise UnusableImages("this gateway does not learn from its traffic", None)
-        sample = self.learner.reservoir.sample()
+        sample = self.learner.reservoir.sample() if self.exchange is None else await self.exchange.learnt()
         return await self.calibrator.create_from_traffic(sample, alpha, contamination, activate=activate)
 
     async def _learnt(self) -> None:
@@ -392,9 +411,20 @@ class Gateway:
         if settings.enforce_after_learning:
             while self.calibrator.progress is not None:  # somebody's own calibration: it is soon done
                 await asyncio.sleep(PATIENCE_S)
-            with self.calibrator.reserved():
-                await self.learn(settings.alpha, settings.learn_contamination, activate=True)
+            if not self._learnt_by_another():
+                with self.calibrator.reserved():
+                    await self.learn(settings.alpha, settings.learn_contamination, activate=True)
             await self.switch(Mode.ENFORCE)
+
+    def _learnt_by_another(self) -> bool:
+        """Did another gateway calibrate on the traffic of all since this one began to learn?"""
+        active = self.calibrator.active
+        return (
+            self.exchange is not None
+            and active is not None
+            and active.report.get("origin") == "traffic"
+            and active.created_at > self.exchange.began
+        )
 
     # --- the path of an image ---------------------------------------------------------------------
 

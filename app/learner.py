@@ -41,14 +41,15 @@ class Learner:
         share: float,
         busy: Callable[[], bool],
         full: Callable[[], Awaitable[None]],
+        elsewhere: Callable[[], int] = lambda: 0,
         seed: int = 0,
     ) -> None:
         """Measures a random `share` in (0, 1] of the images offered. `busy` tells whether images wait for
         the device; `full` is awaited when the reservoir has been filled, and, should it raise, again when as
-        many images have been measured once more."""
+        many images have been measured once more. What others measured `elsewhere` counts for that too."""
         self.firewall, self.worker, self.share = firewall, worker, share
         self.reservoir = Reservoir(capacity, seed)
-        self._busy, self._full = busy, full
+        self._busy, self._full, self.elsewhere = busy, full, elsewhere
         self._random = np.random.default_rng(seed)
         self._waiting: deque[Tensor] = deque()
         self._offered = asyncio.Event()
@@ -91,13 +92,14 @@ class Learner:
             await self._tell_when_full()
 
     async def _tell_when_full(self) -> None:
-        if self._told or self.reservoir.seen < self._tell_at:
+        measured = self.reservoir.seen + self.elsewhere()
+        if self._told or measured < self._tell_at:
             return
         try:
             await self._full()
             self._told = True
         except Exception:  # more traffic may do better
-            self._tell_at = self.reservoir.seen + self.reservoir.capacity
+            self._tell_at = measured + self.reservoir.capacity
             log.exception("what was learnt cannot be used; tried again at %d images", self._tell_at)
 
     async def _idle(self) -> None:

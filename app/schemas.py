@@ -11,6 +11,7 @@ from app.callers.identity import Caller
 from app.firewall import Inspection, Suggested
 from app.gateway import Gateway
 from app.policy import Detection, Mode, Verdict
+from app.sharing.exchange import FleetView
 from app.storage.calibrations import Record
 from app.watch import DriftWatch
 from detectors.base import Detector, Scorer
@@ -314,6 +315,31 @@ class TopLabelBody(BaseModel):
     rejections: int = Field(description="How many that is a share of.")
 
 
+class FleetBody(BaseModel):
+    """Is the traffic of all gateways together still like the calibration images?"""
+
+    state: State
+    gateways: int = Field(description="Gateways whose sums are in it.")
+    images: int = Field(description="Images taken in since this gateway first looked.")
+    alarms: int
+    alarmed_by: str | None = Field(description="The test that raised the last alarm.")
+    evidence: dict[str, float] = Field(description="As that of one gateway.")
+    top_label: TopLabelBody | None = Field(description="The label with most of the recent rejections.")
+
+    @classmethod
+    def of(cls, seen: FleetView, *, exact: bool) -> "FleetBody":
+        top = seen.top_label
+        return cls(
+            state=seen.state,
+            gateways=seen.gateways,
+            images=seen.images,
+            alarms=seen.alarms,
+            alarmed_by=seen.alarmed_by,
+            evidence=dict(seen.evidence) if exact else {},
+            top_label=TopLabelBody.model_validate(top, from_attributes=True) if top else None,
+        )
+
+
 class DriftBody(BaseModel):
     """Is traffic still like the calibration images?"""
 
@@ -326,13 +352,18 @@ class DriftBody(BaseModel):
         "for callers who are told coarse scores."
     )
     top_label: TopLabelBody | None = Field(description="The label with most of the recent rejections.")
+    fleet: FleetBody | None = Field(
+        default=None,
+        description="The same of all gateways on this database together; null without `database_url`.",
+    )
 
     @classmethod
-    def of(cls, watch: DriftWatch, *, exact: bool) -> "DriftBody":
+    def of(cls, watch: DriftWatch, fleet: FleetView | None, *, exact: bool) -> "DriftBody":
         """Evidence only where the caller may know it `exact`: between two requests it tells a p-value."""
         monitor = watch.monitor
         if monitor is None:
             return cls(state=watch.state, images=0, alarms=0, alarmed_by=None, evidence={}, top_label=None)
+        whole = None if fleet is None else FleetBody.of(fleet, exact=exact)
         top = monitor.top_label()
         return cls(
             state=monitor.state,
@@ -341,6 +372,7 @@ class DriftBody(BaseModel):
             alarmed_by=monitor.alarmed_by,
             evidence=monitor.statistics() if exact else {},
             top_label=TopLabelBody.model_validate(top, from_attributes=True) if top else None,
+            fleet=whole,
         )
 
 
@@ -352,6 +384,10 @@ class LearningBody(BaseModel):
     capacity: int = Field(description="Images that will be kept at most.")
     needed: int = Field(description="Fewest images for the setting's budget.")
     measured: int = Field(description="Images measured in all; the kept ones are drawn from these.")
+    elsewhere: int = Field(
+        description="Images that other gateways on this database measured, told every `sketch_interval_s`; a "
+        "calibration is made on a sample of all."
+    )
 
     @classmethod
     def of(cls, gateway: Gateway) -> "LearningBody | None":
@@ -364,6 +400,7 @@ class LearningBody(BaseModel):
             capacity=kept.capacity,
             needed=gateway.images_needed(gateway.settings.alpha),
             measured=kept.seen,
+            elsewhere=gateway.learner.elsewhere(),
         )
 
 
@@ -463,7 +500,7 @@ class InfoBody(BaseModel):
             images_needed=gateway.images_needed(settings.alpha),
             detectors=[DetectorInfo.of(each, watches.get(each.name)) for each in firewall.detectors],
             calibration=CalibrationBody.of(active, active.id) if active else None,
-            drift=DriftBody.of(gateway.watch, exact=exact),
+            drift=DriftBody.of(gateway.watch, gateway.fleet, exact=exact),
             learning=LearningBody.of(gateway),
             calibrating=ProgressBody.model_validate(asdict(progress)) if progress else None,
             decisions=asdict(gateway.recording.decisions),

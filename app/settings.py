@@ -203,6 +203,13 @@ class Settings(BaseSettings):
         description="Within n images like those of the calibration, the chance of a drift alarm is at most "
         "n / this; longer is later to notice.",
     )
+    sketch_interval_s: float = Field(
+        default=30,
+        ge=0.1,
+        le=3600,
+        description="With `database_url`, gateways tell each other this often, in seconds, what they learnt "
+        "of traffic and whether it drifts: sums and figures, no images.",
+    )
     learn_from_traffic: bool = Field(
         default=False,
         description="In monitor mode, measure a share of the traffic to calibrate on it. Kept in memory, as "

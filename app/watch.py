@@ -38,7 +38,7 @@ class DriftWatch:
         """That of the calibration enforced now; None where none is."""
         if self.firewall.guard is not self._guard:
             self._guard = self.firewall.guard
-            self._monitor = self._begin(self._guard)
+            self._monitor = self.begin(self._guard)
             self._tell()
         return self._monitor
 
@@ -47,7 +47,13 @@ class DriftWatch:
         monitor = self.monitor
         return State.LEARNING if monitor is None else monitor.state
 
-    def _begin(self, guard: Guard | None) -> DriftMonitor | None:
+    @property
+    def guard(self) -> Guard | None:
+        """By which `monitor` is."""
+        return self._guard
+
+    def begin(self, guard: Guard | None) -> DriftMonitor | None:
+        """A monitor of what `guard` enforces that has seen nothing; None where nothing is calibrated."""
         watches = [watch for watch in guard.watches if watch.calibration is not None] if guard else []
         if not watches:
             return None

@@ -71,7 +71,7 @@ class FleetMonitor:
     def _ordered(self, counter: Counter[K], share: float) -> list[tuple[float, K]]:
         """A random `share` of what was counted, at random moments in [0, 1), in order."""
         keys = list(counter)
-        counts = self._random.binomial([counter[key] for key in keys], share) if keys else []
-        moments = self._random.random(int(sum(counts)))
+        counts = self._random.binomial(np.array([counter[key] for key in keys], dtype=np.int64), share)
+        moments = self._random.random(int(counts.sum()))
         order = np.repeat(np.arange(len(keys)), counts)
         return sorted(zip(moments.tolist(), [keys[each] for each in order], strict=True))

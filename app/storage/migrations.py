@@ -19,7 +19,7 @@ from app.storage.schema import APPEND_ONLY, metadata, schema_version
 
 __all__ = ["VERSION", "migrate"]
 
-VERSION = 3
+VERSION = 4
 LOCK = 7_436_116  # PostgreSQL's advisory lock: gateways that start together migrate one after another
 
 TO_2_SQLITE = """
@@ -68,7 +68,18 @@ def _to_3(connection: Connection) -> None:
     )
 
 
-STEPS: dict[int, Callable[[Connection], None]] = {2: _to_2, 3: _to_3}
+def _to_4(connection: Connection) -> None:
+    """What gateways tell each other of their traffic."""
+    sqlite = connection.dialect.name == "sqlite"
+    blob, real = ("BLOB", "FLOAT") if sqlite else ("BYTEA", "DOUBLE PRECISION")
+    whole = "INTEGER" if sqlite else "BIGINT"
+    connection.exec_driver_sql(
+        "CREATE TABLE sketches (replica VARCHAR NOT NULL, kind VARCHAR NOT NULL, subject VARCHAR NOT NULL, "
+        f"at {real} NOT NULL, images {whole} NOT NULL, content {blob} NOT NULL, PRIMARY KEY (replica, kind))"
+    )
+
+
+STEPS: dict[int, Callable[[Connection], None]] = {2: _to_2, 3: _to_3, 4: _to_4}
 """By the version that the step leads to."""
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "reviews",
     "schema_version",
     "secrets",
+    "sketches",
     "traffic",
 ]
 
@@ -143,6 +144,17 @@ ended_sessions = Table(
     metadata,
     Column("id", String, primary_key=True),  # of a session of the console
     Column("expires", Float, nullable=False),  # Unix seconds
+)
+
+sketches = Table(
+    "sketches",
+    metadata,
+    Column("replica", String, primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("subject", String, nullable=False),  # what it is of: those of one subject can be merged
+    Column("at", Float, nullable=False),  # Unix seconds
+    Column("images", Number, nullable=False),  # that it is of
+    Column("content", LargeBinary, nullable=False),
 )
 
 APPEND_ONLY = ("calibrations", "activations", "reviews")

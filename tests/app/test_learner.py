@@ -57,6 +57,7 @@ def test_from_traffic_to_enforcing(make_client: MakeClient) -> None:
         "capacity": 60,
         "needed": 9,
         "measured": 0,
+        "elsewhere": 0,
     }
     refused = client.post("/mode", json={"mode": "enforce"})
     assert (refused.status_code, slug(refused)) == (409, "conflict")

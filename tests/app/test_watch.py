@@ -42,6 +42,7 @@ def test_learning_until_there_is_a_calibration(make_client: MakeClient) -> None:
         "alarmed_by": None,
         "evidence": {},
         "top_label": None,
+        "fleet": None,
     }
     assert 'triggerwall_drift_state{state="learning"} 1.0' in client.get("/metrics").text
     client.post("/calibrate", files=form(pngs(40)))
@@ -87,6 +88,7 @@ def test_another_calibration_is_watched_from_its_beginning(make_client: MakeClie
         "alarmed_by": None,
         "evidence": {},
         "top_label": None,
+        "fleet": None,
     }
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from detectors.base import InputError
-from detectors.calibration import BenignSample
+from detectors.calibration import BenignSample, DetectorCalibration, group_by_label
 from detectors.reservoir import Kept, Reservoir, merged
 
 
@@ -125,3 +125,32 @@ def test_a_stream_that_saw_nothing_changes_nothing() -> None:
     one = filled(5, range(50), 1)
     found = merged([one, Reservoir(3).kept()], 5)
     assert sorted(found.sample.predicted) == sorted(one.sample.predicted)
+
+
+def test_a_threshold_of_merged_reservoirs_is_like_that_of_one_that_saw_all() -> None:
+    """A label's limit over 200 draws: the same mean, within four standard errors, and the same spread. Scores
+    differ by label, and the replicas see unlike shares of the traffic."""
+    random = np.random.default_rng(0)
+    predicted = random.integers(2, size=600)
+    images = BenignSample(predicted, None, {"a": (random.normal(size=600) + predicted)[:, None]})
+
+    def limit(kept: Kept) -> float:
+        scores, labels = kept.sample.evidence["a"][:, 0], kept.sample.predicted
+        calibration = DetectorCalibration(
+            "a", {}, {}, 0.1, group_by_label(scores, labels, 0.1), np.sort(scores)
+        )
+        return float(calibration.thresholds(2)[1])
+
+    alone, together = [], []
+    for seed in range(200):
+        order = np.random.default_rng(seed).permutation(600)
+        one = Reservoir(80, seed)
+        one.add(images.take(order))
+        alone.append(limit(one.kept()))
+        parts = [Reservoir(80, seed + 1000 * number) for number in range(3)]
+        for part, share in zip(parts, np.split(order, [70, 220]), strict=True):
+            part.add(images.take(share))
+        together.append(limit(merged([part.kept() for part in parts], 80, seed)))
+    error = np.sqrt((np.var(alone) + np.var(together)) / 200)
+    assert abs(np.mean(alone) - np.mean(together)) < 4 * error
+    assert np.std(together) == pytest.approx(np.std(alone), rel=0.25)

@@ -10,6 +10,7 @@ from app.storage.database import FILE_NAME, Database
 from app.storage.errors import StoreError
 from app.storage.migrations import VERSION
 from app.storage.sessions import SessionStore
+from app.storage.sketches import SketchStore
 from tests.app.storage.conftest import Open
 from tests.app.storage.test_calibrations import record
 
@@ -72,13 +73,15 @@ def test_a_database_of_the_second_release_is_upgraded(open_database: Open) -> No
     older = open_database()
     CalibrationStore(older).save(record("a"), activate=True)
     with older.write() as connection:
-        for table in ("secrets", "ended_sessions"):
+        for table in ("secrets", "ended_sessions", "sketches"):
             connection.exec_driver_sql(f"DROP TABLE {table}")
         connection.exec_driver_sql("UPDATE schema_version SET version = 2")
     newer = open_database()
     assert CalibrationStore(newer).active_id() == "a"
     assert not SessionStore(newer).ended("b")
     assert len(SessionStore(newer).secret()) == 32
+    SketchStore(newer).put("a", "drift", "c", 2**40, b"x")
+    assert SketchStore(newer).images("drift", "c") == {"a": 2**40}
 
 
 def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What gateways that share a database tell each other of their traffic."""
