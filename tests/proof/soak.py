@@ -14,6 +14,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +33,7 @@ CLOSED = 16  # callers whose closed loop finds the capacity
 LOAD = 1.2
 GROWTH_MIB_PER_HOUR = 60.0  # more is no flat memory; 10 MiB in ten minutes
 DEADLINE_MS = 2000
+CLIENTS, CONNECTIONS = 18, 50  # httpx looks through all connections of a client for every request
 GRACE_S = 1.0  # for the way there and back, and a client as busy as the gateway
 
 
@@ -90,8 +93,8 @@ def _percentiles(seconds: list[float]) -> str:
 class Callers:
     """Everybody who sends; they know what each of their requests has to be answered."""
 
-    def __init__(self, http: httpx.AsyncClient, report: Soak) -> None:
-        self.http, self.report = http, report
+    def __init__(self, https: Sequence[httpx.AsyncClient], report: Soak) -> None:
+        self.https, self.report = https, report
         bodies = [httpx.Request("POST", "http://x", files=form(pngs(IMAGES, seed))) for seed in range(KINDS)]
         self.bodies = [(each.read(), each.headers["content-type"]) for each in bodies]
         self.expected: list[list[object]] = []
@@ -103,7 +106,8 @@ class Callers:
     async def send(self, number: int) -> httpx.Response:
         content, kind = self.bodies[number % KINDS]
         headers = {"Content-Type": kind, "X-Request-Timeout-Ms": str(DEADLINE_MS)}
-        return await self.http.post("/classify", content=content, headers=headers)
+        http = self.https[number % len(self.https)]
+        return await http.post("/classify", content=content, headers=headers)
 
     async def ask(self, number: int) -> None:
         """Send, and take down what came of it."""
@@ -153,9 +157,10 @@ async def _capacity(callers: Callers, seconds: float) -> float:
 
 
 async def _run(url: str, pid: int, seconds: float, report: Soak) -> None:
-    limits = httpx.Limits(max_connections=900)
-    async with httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as http:
-        callers = Callers(http, report)
+    limits = httpx.Limits(max_connections=CONNECTIONS)
+    async with AsyncExitStack() as stack:
+        clients = [httpx.AsyncClient(base_url=url, timeout=30, limits=limits) for _ in range(CLIENTS)]
+        callers = Callers([await stack.enter_async_context(each) for each in clients], report)
         await callers.learn()
         report.capacity = await _capacity(callers, min(10.0, seconds / 2))
         began, waiting = time.monotonic(), set()
