@@ -1,6 +1,6 @@
 """Triggerwall on Ray Serve: an ingress on CPUs in front of scorers with a device each.
 
-`serve run deploy/ray/serve.yaml` starts it (docs/ray.md). Only the wiring is here: `app.replicas` knows what
+`serve deploy deploy/ray/serve.yaml` starts it (docs/ray.md). Only the wiring is here: `app.replicas` knows what
 is said between the two, and Ray which replica is asked, how many there are, and when one is replaced.
 """
 
@@ -88,7 +88,7 @@ class IngressReplica:
         app = create_app(own, firewall, Dispatcher(self._judge, digest, max_waiting=own.queue_rows))
         self._gateway = app.state.gateway
         self._mirror = Mirror(self._gateway.metrics.registry)
-        return ProxyHeadersMiddleware(app, list(own.trusted_proxies))
+        return ProxyHeadersMiddleware(_named_by_ray(app), list(own.trusted_proxies))
 
     async def _judge(self, work: Work) -> Judged | Exception:
         asked: DeploymentResponse[Any] = self._scorers.judge.remote(work)
@@ -115,6 +115,20 @@ class IngressReplica:
 def _lost(error: Exception) -> Exception:
     """A scorer's own exceptions are answers: what Ray raises is that there is none."""
     return ScorerLost(f"no scorer answered ({type(error).__name__}): nobody has judged the images")
+
+
+def _named_by_ray(app: Any) -> Any:
+    """Ray's proxy gives every request its id, which the gateway takes over, and names it in the answer; once
+    is enough."""
+
+    async def named_once(scope: Any, receive: Any, send: Any) -> None:
+        async def send_on(message: Any) -> None:
+            headers = [each for each in message.get("headers", ()) if each[0] != b"x-request-id"]
+            await send({**message, "headers": headers} if "headers" in message else message)
+
+        await app(scope, receive, send_on)
+
+    return named_once
 
 
 def _settings(options: dict[str, Any]) -> Settings:

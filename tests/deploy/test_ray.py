@@ -35,6 +35,7 @@ SETTINGS: dict[str, Any] = {
     "calibration_lag_s": LAG_S,
     "decode_threads": 2,
     "decision_flush_ms": 50,
+    "request_timeout_ms": 120_000,  # on a busy machine nobody shall be told 504
 }
 IMAGES = pixels(24, seed=7)
 FILES = [encoded(image) for image in IMAGES]
@@ -42,8 +43,7 @@ FILES = [encoded(image) for image in IMAGES]
 
 @dataclass(frozen=True)
 class Answer:
-    sent: float  # both in seconds of `time.monotonic`
-    came: float
+    sent: float  # seconds of `time.monotonic`
     places: tuple[int, ...]  # which of IMAGES were sent; -1 cannot be read
     response: httpx.Response
 
@@ -91,7 +91,7 @@ class Traffic:
                     places = (*places, -1) if kind == 2 else places
                     files = [FILES[place] if place >= 0 else b"no image" for place in places]
                     response = client.post("/classify", files=form(files))
-                self.answers.append(Answer(sent, time.monotonic(), places, response))
+                self.answers.append(Answer(sent, places, response))
 
     def until(self, count: int) -> None:
         """Wait for so many more answers with verdicts."""
@@ -229,8 +229,9 @@ def check_answers(
         named[calibration] += 1
         # A label that nobody inspected, or that another calibration let through, would differ.
         assert labels_of(each) == expected.labels(calibration, each.places)
-        late = [id for at, id in switched if at + LAG_S < each.came]
-        allowed = {late[-1], *(id for at, id in switched if at + LAG_S >= each.came)}
+        # As of when it was sent: how long an answer is on its way to us is not the gateway's doing.
+        late = [id for at, id in switched if at + LAG_S < each.sent]
+        allowed = {late[-1], *(id for at, id in switched if at + LAG_S >= each.sent)}
         assert calibration in allowed
     assert set(named) == {id for _, id in switched}
     assert expected.known[switched[0][1]] != expected.known[switched[1][1]]
@@ -249,7 +250,7 @@ def check_answers(
 def check_decisions(traffic: Traffic, database: str) -> None:
     answered = Counter[tuple[str, int]]()
     for each in traffic.good():
-        request = each.response.headers["x-request-id"].partition(",")[0]
+        request = each.response.headers["x-request-id"]
         answered.update((request, number) for number, place in enumerate(each.places) if place >= 0)
     for _ in range(200):
         if len(decisions(database)) >= len(answered):
