@@ -1,7 +1,7 @@
 """Triggerwall on Ray Serve: an ingress on CPUs in front of scorers with a device each.
 
-`serve deploy deploy/ray/serve.yaml` starts it (docs/ray.md). Only the wiring is here: `app.replicas` knows what
-is said between the two, and Ray which replica is asked, how many there are, and when one is replaced.
+`serve deploy deploy/ray/serve.yaml` starts it (docs/ray.md). Only the wiring is here: `app.replicas` knows
+what is said between the two, and Ray which replica is asked, how many there are, and when one is replaced.
 """
 
 import asyncio
