@@ -1,6 +1,7 @@
 """`triggerwall plan`: how many replicas, with which batch limits, and what each detector costs."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -58,7 +59,6 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Say how many replicas a rate takes, with which batch limits, and what each detector costs."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server outlives the plan
     try:
         aim = Aim(units.rate(rate), units.duration(p99), images, _balancer(balancer))
         loop = units.duration(http)
@@ -99,6 +99,7 @@ def _none(services: Sequence[ServiceTimes]) -> list[ServiceTimes]:
 def _subject(bundle: Path | None, data: str | None) -> Subject:
     if bundle is not None and data is None:
         raise PlanError("--bundle needs --data: the images that its traffic is made of")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server outlives the plan
     return trained_subject(bundle or DEMO_BUNDLE, data or DEMO_DATA, CALIBRATION, TRAFFIC)
 
 
@@ -143,6 +144,7 @@ def _print(rows: Sequence[report.Row], aim: Aim, held: Sequence[Checked]) -> Non
     console.print(report.cost_grid(rows).rich())
     if held:
         console.print(report.check_grid(held).rich())
+        console.print(report.disturbed(held, os.cpu_count() or 1) or "", markup=False, soft_wrap=True)
     for sentence in report.sentences(rows):
         console.print(sentence, markup=False, soft_wrap=True)
     note = machine_facts(torch.device("cpu")).get("note")

@@ -9,9 +9,10 @@ from bench.plan.search import SHARE, Aim, Planned
 from bench.plan.service import ServiceTimes
 from bench.tables import Grid
 
-__all__ = ["Row", "check_grid", "cost_grid", "plan_grid", "sentences", "to_json"]
+__all__ = ["Row", "check_grid", "cost_grid", "disturbed", "plan_grid", "sentences", "to_json"]
 
 HALF = 0.5
+DISTURBED = 2.0  # load for each core: the gateway and the load generator alone make less
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,14 @@ def sentences(rows: Sequence[Row]) -> Iterator[str]:
             f"TRIGGERWALL_BATCH_DELAY_MS={1000 * limits.batch_delay:g} "
             f"TRIGGERWALL_QUEUE_ROWS={limits.queue_rows}"
         )
+
+
+def disturbed(checked: Sequence[Checked], cores: int) -> str | None:
+    """A sentence where the machine had so much else to do that the comparison says nothing."""
+    load = max((each.load for each in checked), default=0.0)
+    if load <= DISTURBED * cores:
+        return None
+    return f"Load {load:.0f} on {cores} cores: other work disturbed the check, repeat it on a quiet machine."
 
 
 def to_json(rows: Sequence[Row], aim: Aim, checked: Sequence[Checked]) -> dict[str, Any]:
