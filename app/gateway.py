@@ -496,7 +496,8 @@ class Gateway:
                     self.learner.offer(request.images)
         self._record(images, decoded, outcomes, calibration, mode)
         self._count(outcomes, mode)
-        if suggest and request is not None and self.batcher.expected_wait() < SPARE_S:
+        spare = self.remote is None and self.batcher.expected_wait() < SPARE_S  # questions cost elsewhere
+        if suggest and spare and request is not None:
             classifier, until = self.firewall.classifier, deadline - ANSWER_S
             outcomes = await with_suggestions(self.worker, classifier, request.images, outcomes, until)
         remaining = iter(outcomes)

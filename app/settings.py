@@ -300,7 +300,7 @@ class Settings(BaseSettings):
     suggest_labels: bool = Field(
         default=True,
         description="Tell the admin what each suspicious image most likely shows; costs seven more forward "
-        "passes of such an image.",
+        "passes of such an image. Not of remote classifiers: the console asks them when somebody looks.",
     )
     rate_limit: float | None = Field(
         default=None,
