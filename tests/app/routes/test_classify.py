@@ -168,6 +168,14 @@ class TestSuggestedLabels:
         client = self.calibrated(make_client, open_scores=True)
         assert not any("suggested_label" in each for each in self.results(client, key=""))
 
+    def test_none_while_much_waits_for_the_device(
+        self, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = self.calibrated(make_client)
+        assert any("suggested_label" in each for each in self.results(client))
+        monkeypatch.setattr(gateway_of(client).batcher, "expected_wait", lambda: 0.2)
+        assert not any("suggested_label" in each for each in self.results(client))
+
     def test_a_setting_turns_it_off(self, make_client: MakeClient) -> None:
         client = self.calibrated(make_client, suggest_labels=False)
         assert not any("suggested_label" in each for each in self.results(client))
