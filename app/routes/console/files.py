@@ -18,6 +18,8 @@ from app.recording.images import as_file
 from app.routes.console.access import Visit, VisitOf
 from app.seen import pixels_of
 from app.storage.incidents import incident_images
+from detectors.base import DetectorError
+from models.errors import ModelError
 
 router = APIRouter()
 
@@ -90,10 +92,11 @@ async def _heat(visit: Visit, label: int, digests: Sequence[str]) -> Response:
             return _png(None)
         try:
             found = [await sensitivity_of(gateway.worker, gateway.firewall, each, label) for each in images]
-        except TimeoutError:
+        except (TimeoutError, DetectorError, ModelError):
             return _png(None)
         mean = np.mean(images, axis=0), np.mean(found, axis=0)
-        return _png(await asyncio.to_thread(heat_picture, *mean))
+        # Another model of the same name sees another place: not to be kept by the browser.
+        return _png(await asyncio.to_thread(heat_picture, *mean), cache="no-store")
 
 
 @router.get("/incidents/{label}/{first}/{last}/average.png")
@@ -110,8 +113,8 @@ def _average(visit: Visit, label: int, first: int, last: int) -> bytes | None:
     return average_picture((each for each in files if each is not None), gateway.decoder)
 
 
-def _png(content: bytes | None) -> Response:
+def _png(content: bytes | None, cache: str = LONG) -> Response:
     if content is None:
         raise NotFound("there is no such picture, or no longer")
-    headers = {"Cache-Control": LONG, "Content-Security-Policy": "default-src 'none'; sandbox"}
+    headers = {"Cache-Control": cache, "Content-Security-Policy": "default-src 'none'; sandbox"}
     return Response(content, media_type="image/png", headers=headers)

@@ -166,6 +166,7 @@ def test_an_image_with_its_scores_and_probes(make_client: MakeClient) -> None:
     assert re.search(r"most likely shows [0-3] \((dot|line|ring|cross)\), 0\.\d\d once disarmed", page.text)
     heat = client.get(f"/console/pictures/{digest}/sensitivity.png")
     assert Image.open(io.BytesIO(heat.content)).size == (256, 256)
+    assert heat.headers["cache-control"] == "no-store"
     assert client.get(f"/console/pictures/{'0' * 64}/sensitivity.png").status_code == 404
 
 
