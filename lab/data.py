@@ -17,6 +17,7 @@ from rich.progress import track
 from torch import Tensor
 
 from lab.downloads import DOWNLOADS, read_download
+from lab.planes import planes
 
 __all__ = ["ImageSet", "LabError", "Split", "open_images"]
 
@@ -153,7 +154,7 @@ def _in_order(names: set[str]) -> tuple[str, ...]:
 def _decode(content: bytes, channels: int) -> np.ndarray:
     with Image.open(io.BytesIO(content)) as image:
         pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    return planes(pixels)
 
 
 def _collect(

@@ -11,6 +11,8 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
+from lab.planes import planes
+
 __all__ = ["CACHE", "DOWNLOADS", "Download", "read_download"]
 
 CACHE = Path.home() / ".cache" / "triggerwall"
@@ -76,5 +78,4 @@ def _pixels(image: Image.Image, side: int, channels: int) -> np.ndarray:
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (side, side):
         image = image.resize((side, side), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    return planes(np.asarray(image))
