@@ -135,7 +135,7 @@ def power(
     bundle: Annotated[Path | None, typer.Option(help="Directory of the model bundle.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Share of benign images that may be rejected.")] = None,
     target: Annotated[list[int] | None, typer.Option(help="Labels to aim at; three by default.")] = None,
-    seconds: Annotated[float, typer.Option(min=1, help="Time for all probes together.")] = 60,
+    seconds: Annotated[float, typer.Option(min=1, help="Time for all probes together.")] = 55,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Implant known backdoors in copies of a model, and see which of them its detectors would catch."""

@@ -175,7 +175,12 @@ KINDS: dict[type[Exception], Kind] = {
     Overloaded: Kind(503, "overloaded", "Too much is waiting"),
     DeadlineExceeded: Kind(504, "deadline-exceeded", "The answer would come too late"),
     Closed: Kind(503, "shutting-down", "The gateway is shutting down"),
-    StoreError: Kind(503, "store-failed", "The store does not answer", told=False),
+    StoreError: Kind(
+        503,
+        "store-failed",
+        "The store cannot be read or written (a full disk, a database that is away)",
+        told=False,
+    ),
     DetectorError: Kind(500, "detector-failed", "A detector could not judge", told=False),
     UpstreamTimeout: Kind(504, "upstream-timeout", "The remote classifier did not answer in time"),
     UpstreamUnavailable: Kind(503, "upstream-unavailable", "The remote classifier is not available"),

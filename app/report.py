@@ -145,8 +145,9 @@ def sample_warnings(sample: BenignSample, classes: int, skipped: Sequence[Skippe
     different = distinct(sample)
     if different <= len(sample) / 2:
         sentences.append(
-            f"only {different} of {len(sample)} images differ from each other: thresholds learnt from copies "
-            "hold for these copies alone, and other benign images may all be rejected; send different images"
+            f"only {different} of {len(sample)} images differ in what is seen of them: they are copies, "
+            "or the classifier answers all alike. Thresholds learnt from them "
+            "hold for them alone, and other benign images may all be rejected; send different images"
         )
     missing = absent(sample.predicted, classes)
     if missing:

@@ -62,7 +62,7 @@ def probe_power(
     alpha: float = 0.01,
     kinds: Sequence[str] = tuple(TRIGGERS),
     targets: Sequence[int] | None = None,
-    seconds: float = 60.0,
+    seconds: float = 55.0,
     seed: int = 0,
     clock: Callable[[], float] = time.monotonic,
     tell: Tell = lambda _what, _seconds: None,

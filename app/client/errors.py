@@ -26,7 +26,9 @@ class Refused(ClientError):  # noqa: N818
     `urn:triggerwall:problem:overloaded`; `retry_after` the seconds to wait, where trying again may help."""
 
     def __init__(self, status: int, problem: Mapping[str, Any], retry_after: float | None) -> None:
-        super().__init__(f"{problem.get('title', status)}: {problem.get('detail', '')}")
+        # Of the gateway's own failures the reason is in its log alone, under this id.
+        where = f" (request {problem['request_id']})" if status >= 500 and "request_id" in problem else ""
+        super().__init__(f"{problem.get('title', status)}: {problem.get('detail', '')}{where}")
         self.status, self.retry_after = status, retry_after
         self.type = str(problem.get("type", "about:blank"))
         self.problem = dict(problem)

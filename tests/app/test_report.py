@@ -35,7 +35,7 @@ def test_labels_nobody_was_predicted_as_and_single_ones() -> None:
 def test_copies_are_named() -> None:
     predicted = np.zeros(4, dtype=np.int64)
     copies = BenignSample(predicted, None, {"profile": np.full((4, 3), 0.5)})
-    assert sample_warnings(copies, 1, [])[0].startswith("only 1 of 4 images differ from each other")
+    assert sample_warnings(copies, 1, [])[0].startswith("only 1 of 4 images differ in what is seen of them")
     different = BenignSample(predicted, None, {"profile": np.arange(12).reshape(4, 3) / 7})
     assert sample_warnings(different, 1, []) == []
     labels_alone = BenignSample(predicted, None, {"spc": np.ones((4, 5))})  # equal answers are no copies
