@@ -13,6 +13,7 @@ from app.assembly import build_firewall
 from app.firewall import Firewall
 from app.gateway import DeviceRequest, Gateway, Judged
 from app.headers import AdminPort, SecurityHeaders
+from app.memory import trimming
 from app.middleware import RequestContext
 from app.routes import (
     artefacts,
@@ -78,7 +79,8 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await gateway.start()
         try:
-            yield
+            async with trimming():
+                yield
         finally:
             await gateway.close()
             await asyncio.to_thread(spans.close)
