@@ -297,7 +297,15 @@ def _from_row(row: Row[Any]) -> Held:
 
 
 def _in_parts(digests: Sequence[str]) -> list[Sequence[str]]:
-    return [digests[start : start + AT_ONCE] for start in range(0, len(digests), AT_ONCE)]
+    """For `in_`: parts of few lengths, made up with the last digest. Each length is a statement of its own,
+    which the driver keeps prepared for every connection."""
+    parts = [digests[start : start + AT_ONCE] for start in range(0, len(digests), AT_ONCE)]
+    return [[*part, *[part[-1]] * (_length(len(part)) - len(part))] for part in parts]
+
+
+def _length(count: int) -> int:
+    """The least power of two, or `AT_ONCE`, that holds `count`."""
+    return min(AT_ONCE, 1 << (count - 1).bit_length())
 
 
 def _time(seconds: float) -> datetime:

@@ -8,7 +8,7 @@ from app.policy import Verdict
 from app.storage.database import Database
 from app.storage.decisions import Decision, DecisionStore, Span
 from app.storage.errors import StoreError, UnknownImage
-from app.storage.quarantine import Arrival, HeldFilter, Mark, QuarantineStore
+from app.storage.quarantine import Arrival, HeldFilter, Mark, QuarantineStore, _in_parts
 from tests.app.storage.examples import after, decision, digest, said
 
 EVER = float("-inf")
@@ -142,3 +142,10 @@ class TestSurplus:
         store.forget([digest("a"), digest("b"), digest("nobody")])
         assert names(store) == [digest("d"), digest("c")]
         assert (store.totals().images, store.totals().bytes) == (2, 20)
+
+
+def test_whatever_the_number_of_images_few_statements_ask_for_them() -> None:
+    lengths = {len(part) for count in range(1, 1501) for part in _in_parts([str(n) for n in range(count)])}
+    assert lengths == {1, 2, 4, 8, 16, 32, 64, 128, 256, 500}
+    assert [sorted(set(part)) for part in _in_parts(["a", "b", "c"])] == [["a", "b", "c"]]
+    assert _in_parts([]) == []
