@@ -13,7 +13,6 @@ from app.assembly import build_firewall
 from app.firewall import Firewall
 from app.gateway import DeviceRequest, Gateway, Judged
 from app.headers import AdminPort, SecurityHeaders
-from app.memory import trimming
 from app.middleware import RequestContext
 from app.routes import (
     artefacts,
@@ -79,8 +78,7 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await gateway.start()
         try:
-            async with trimming():
-                yield
+            yield
         finally:
             await gateway.close()
             await asyncio.to_thread(spans.close)

@@ -167,8 +167,7 @@ class Settings(BaseSettings):
     )
     psc_precision: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32",
-        description="Arithmetic of the fork engine; a calibration is bound to it. A CPU took ten times as "
-        "long in float16.",
+        description="Arithmetic of the fork engine; a calibration is bound to it. float16 is slow on CPUs.",
     )
     psc_channels_last: bool = Field(
         default=False, description="Lay the fork engine's images out channels last."

@@ -146,6 +146,16 @@ def test_and_then_no_longer(ask: Ask, status: int, retry_after: str | None, atte
     assert (raised.value.status, raised.value.type) == (status, OVERLOADED["type"])
 
 
+@pytest.mark.parametrize(("status", "says"), [(500, True), (503, True), (422, False)])
+def test_failures_of_the_gateway_name_the_request_that_its_log_knows(
+    ask: Ask, status: int, says: bool
+) -> None:
+    problem = {"title": "It failed", "detail": "see the log", "request_id": "0af7"}
+    with pytest.raises(Refused) as raised:
+        ask(IMAGES[:1], lambda _: httpx.Response(status, json=problem), retries=0)
+    assert str(raised.value) == "It failed: see the log" + " (request 0af7)" * says
+
+
 def test_the_deadline_ends_repetitions(ask: Ask) -> None:
     started = time.monotonic()
     with pytest.raises(Refused):
