@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -28,6 +28,13 @@ ONE_READ = 256 * 1024  # bytes that asyncio reads at once, at most
 LAST_WORDS_S = 0.2
 CLOSE = (b"connection", b"close")
 FORCED = 1  # exit code of a stop that did not end by itself
+
+
+def _force() -> None:
+    """The end of a stop that hangs, most likely in a call to the device that does not return."""
+    log.critical("the gateway did not stop in time and is ended now: something does not return")
+    logging.shutdown()
+    os._exit(FORCED)
 
 
 def run(app: Any, gateway: Gateway, sockets: Sequence[socket.socket] | None = None) -> bool:
@@ -84,8 +91,9 @@ class GatewayServer(uvicorn.Server):
     with 0, or with `FORCED` where that took longer than `stop_timeout_s`. A second signal skips the notice,
     a third (SIGINT) the answers."""
 
-    def __init__(self, app: Any, gateway: Gateway) -> None:
-        self._gateway, self._settings = gateway, gateway.settings
+    def __init__(self, app: Any, gateway: Gateway, force: Callable[[], None] = _force) -> None:
+        """`force` is called where the stop is overdue: it ends the process, so who shares one gives another."""
+        self._gateway, self._settings, self._force = gateway, gateway.settings, force
         super().__init__(_config(app, gateway.settings))
         self._stop_at: float | None = None
 
@@ -97,7 +105,7 @@ class GatewayServer(uvicorn.Server):
             # Kept connections end with their next answer, so that none is closed under a request.
             self.config.encoded_headers.append(CLOSE)
             self.server_state.default_headers = [*self.server_state.default_headers, CLOSE]
-            limit = threading.Timer(self._settings.stop_timeout_s, _force)
+            limit = threading.Timer(self._settings.stop_timeout_s, self._force)
             limit.daemon = True
             limit.start()
         elif not self.should_exit:
@@ -115,10 +123,3 @@ class GatewayServer(uvicorn.Server):
         if self._stop_at is not None and time.monotonic() >= self._stop_at:
             self.should_exit = True
         return await super().on_tick(counter)
-
-
-def _force() -> None:
-    """The end of a stop that hangs, most likely in a call to the device that does not return."""
-    log.critical("the gateway did not stop in time and is ended now: something does not return")
-    logging.shutdown()
-    os._exit(FORCED)

@@ -75,7 +75,8 @@ def test_a_stop_ends_even_when_the_device_does_not_return(
 
 def test_a_second_signal_skips_the_notice(make_settings: MakeSettings) -> None:
     app = create_app(make_settings(stop_notice_s=500, stop_timeout_s=600, mode="monitor", port=0))
-    server = GatewayServer(app, app.state.gateway)
+    # Not to the end of this process, which goes on to other tests.
+    server = GatewayServer(app, app.state.gateway, force=lambda: None)
 
     async def main() -> None:
         serving = asyncio.create_task(server.serve())
