@@ -92,7 +92,7 @@ class GatewayServer(uvicorn.Server):
     a third (SIGINT) the answers."""
 
     def __init__(self, app: Any, gateway: Gateway, force: Callable[[], None] = _force) -> None:
-        """`force` is called where the stop is overdue: it ends the process, so who shares one gives another."""
+        """`force` is called where the stop is overdue. It ends the process: who shares one gives another."""
         self._gateway, self._settings, self._force = gateway, gateway.settings, force
         super().__init__(_config(app, gateway.settings))
         self._stop_at: float | None = None
