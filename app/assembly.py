@@ -1,5 +1,6 @@
 """Settings → a firewall: the classifier loaded, and its detectors built and checked against it."""
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -14,16 +15,21 @@ from detectors.engine import build_engine
 from detectors.frequency import Frequency
 from detectors.ibd_psc import IbdPsc
 from detectors.inconsistency import Inconsistency
+from detectors.packing import PackedNetwork, pack_network
 from detectors.profile import Profile
 from detectors.scale_up import ScaleUp
 from detectors.shrinkpad import shrinkpad
 from detectors.strip import Strip
 from detectors.teco import TeCo
+from detectors.tracing import Trace
 from models.base import Classifier
 from models.loading import load_bundle
 from models.remote import Connection
+from models.torch_module import TorchClassifier
 
 __all__ = ["build_detectors", "build_firewall", "choose_device", "example_batch", "open_classifier"]
+
+log = logging.getLogger("triggerwall.assembly")
 
 NEEDS: dict[DetectorName, Access] = {
     "profile": Profile.needs,
@@ -88,7 +94,20 @@ def connection_of(settings: Settings) -> Connection:
 def open_classifier(settings: Settings) -> Classifier:
     """The classifier of the bundle that `settings` names. Raises a `ModelError`."""
     device, connection = choose_device(settings.device), connection_of(settings)
-    return load_bundle(settings.bundle, device, connection, trusted=settings.trust_model_code)
+    classifier = load_bundle(settings.bundle, device, connection, trusted=settings.trust_model_code)
+    if settings.packed_weights and isinstance(classifier, TorchClassifier) and device.type == "cpu":
+        _pack(classifier)
+    return classifier
+
+
+def _pack(classifier: TorchClassifier) -> None:
+    """Let `classifier` compute with packed weights, where that gives the same logits."""
+    try:
+        classifier.runner = packed = pack_network(classifier.network, example_batch(classifier))
+        classifier.engine = packed.engine
+    except UnsupportedNetwork as error:
+        classifier.engine = f"eager ({error})"
+        log.info("the weights are not packed, and predictions take longer than they could: %s", error)
 
 
 def choose_device(name: str) -> torch.device:
@@ -127,6 +146,7 @@ def _build(name: DetectorName, classifier: Classifier, settings: Settings) -> De
     if name == "psc":
         if info.layers is not None and not info.layers.amplified:
             raise UnsupportedNetwork(f"IBD-PSC amplifies BatchNorm layers: {info.layers.why_none()}")
+        traced = _traced(classifier, settings)
         return IbdPsc(
             classifier,
             example_batch(classifier),
@@ -138,8 +158,9 @@ def _build(name: DetectorName, classifier: Classifier, settings: Settings) -> De
                 prefer=settings.psc_engine,
                 dtype=getattr(torch, settings.psc_precision),
                 channels_last=settings.psc_channels_last,
-                fold=settings.psc_fold,
+                fold=settings.psc_fold and traced is None,
                 compile=settings.psc_compile,
+                traced=traced,
             ),
             precision=settings.psc_precision,
         )
@@ -148,6 +169,13 @@ def _build(name: DetectorName, classifier: Classifier, settings: Settings) -> De
     if name in BUILDERS:
         return BUILDERS[name](classifier)
     return ScaleUp(classifier, settings.spc_scales, normalised=name == "nspc")
+
+
+def _traced(classifier: Classifier, settings: Settings) -> Trace | None:
+    """The packed network, for the fork engine to share, unless it is asked for an arithmetic of its own."""
+    runner = classifier.runner if isinstance(classifier, TorchClassifier) else None
+    own = settings.psc_precision != "float32" or settings.psc_channels_last or settings.psc_compile
+    return runner.trace if isinstance(runner, PackedNetwork) and not own else None
 
 
 def example_batch(classifier: Classifier, images: int = 2) -> Tensor:

@@ -27,6 +27,7 @@ from detectors.profile import Profile
 from detectors.references import References, keep_references, references_wanted, with_references
 from models.base import Classifier
 from models.errors import UpstreamError
+from models.torch_module import TorchClassifier
 
 __all__ = [
     "CalibrationContent",
@@ -197,6 +198,11 @@ class Firewall:
     def device(self) -> str:
         """Where images are judged."""
         return str(self.classifier.device)
+
+    @property
+    def engine(self) -> str | None:
+        """What computes the predictions; None where it is not PyTorch in this process."""
+        return self.classifier.engine if isinstance(self.classifier, TorchClassifier) else None
 
     # --- what is enforced -------------------------------------------------------------------------
 

@@ -432,6 +432,9 @@ class ServedModel(CalibratedModel):
     labels: list[str] | None
     channels: int
     size: tuple[int, int] = Field(description="Height and width to which images are resized.")
+    engine: str | None = Field(
+        description="What computes its predictions, and why where it is a fallback; null for other runtimes."
+    )
 
 
 class ProgressBody(BaseModel):
@@ -490,8 +493,9 @@ class InfoBody(BaseModel):
             "size",
         )
         model = {name: getattr(info, name) for name in names}
+        computed = {"classes": info.num_classes, "engine": firewall.engine}
         return cls(
-            model=ServedModel.model_validate({**model, "classes": info.num_classes}),
+            model=ServedModel.model_validate({**model, **computed}),
             device=firewall.device,
             mode=firewall.mode,
             thresholds=firewall.thresholds,

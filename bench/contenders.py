@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,22 +16,30 @@ from bench.traffic import KINDS
 from detectors.amplification import Amplified, Copies
 from detectors.engine import build_engine
 from detectors.ibd_psc import IbdPsc, IbdPscScorer
+from detectors.packing import pack_network
 from lab.backends import open_backend
 
 __all__ = [
-    "EAGER", "EAGER_FAST", "EARLY", "EARLY_FAST", "FULL", "FULL_FAST", "NAMES", "Contender", "Workshop",
+    "EAGER", "EAGER_FAST", "EARLY", "EARLY_FAST", "EARLY_PACKED", "FULL", "FULL_FAST", "FULL_PACKED", "NAMES",
+    "Contender", "Style", "Workshop",
 ]  # fmt: skip
 
-EAGER, EAGER_FAST = "undefended", "undefended, fast"
-FULL, FULL_FAST = "engine", "engine, fast"
+Style = Literal["eager", "packed", "fast"]
+"""`packed`: BatchNorm folded and weights packed, as a gateway on a CPU serves; `fast`: channels_last, folded
+and reduced precision."""
+EAGER, EAGER_PACKED, EAGER_FAST = "undefended", "undefended, packed", "undefended, fast"
+FULL, FULL_PACKED, FULL_FAST = "engine", "engine, packed", "engine, fast"
 EARLY = {kind: f"early exit, {kind}" for kind in KINDS}
+EARLY_PACKED = {kind: f"{name}, packed" for kind, name in EARLY.items() if kind != "poisoned"}
 EARLY_FAST = {kind: f"{name}, fast" for kind, name in EARLY.items() if kind != "poisoned"}
+BASELINE_OF: dict[Style, str] = {"eager": EAGER, "packed": EAGER_PACKED, "fast": EAGER_FAST}
 GRAPHS = ("exported", "onnx")  # other backends, each undefended and with the full score
 PLAIN_GRAPH = {kind: f"{kind}, undefended" for kind in GRAPHS}
 SCORED_GRAPH = {kind: f"{kind} engine" for kind in GRAPHS}
 BASELINES = ("copies", "stacked", "deep copies")
 NAMES = (
-    EAGER, *BASELINES, FULL, *EARLY.values(), EAGER_FAST, FULL_FAST, *EARLY_FAST.values(),
+    EAGER, *BASELINES, FULL, *EARLY.values(), EAGER_PACKED, FULL_PACKED, *EARLY_PACKED.values(),
+    EAGER_FAST, FULL_FAST, *EARLY_FAST.values(),
     *PLAIN_GRAPH.values(), *SCORED_GRAPH.values(),
 )  # fmt: skip
 UNTRAINED = "needs a trained network and real images: give --bundle and --data"
@@ -56,33 +64,37 @@ class Workshop:
 
     subject: Subject
     dtype: torch.dtype = torch.bfloat16
-    _engines: dict[bool, Amplified] = field(default_factory=dict)
+    _engines: dict[Style, Amplified] = field(default_factory=dict)
 
-    def engine(self, fast: bool) -> Amplified:
-        """The engine as it is served: exact, or channels_last, with BatchNorm folded and in `dtype`."""
-        if not fast and self.subject.engine is not None:
+    def engine(self, style: Style) -> Amplified:
+        """The engine in that arithmetic. Raises `UnsupportedNetwork` where weights cannot be packed."""
+        if style == "eager" and self.subject.engine is not None:
             return self.subject.engine
-        if fast not in self._engines:
-            subject = self.subject
-            # channels_last changes the network it is given, which the others are measured with.
-            network = copy.deepcopy(subject.network) if fast else subject.network
-            options: dict[str, Any] = {"dtype": self.dtype, "channels_last": True, "fold": True}
-            self._engines[fast] = build_engine(
-                network, subject.omega, subject.counts, subject.order, subject.pools["benign"][:2],
-                **(options if fast else {}),
-            )  # fmt: skip
-        return self._engines[fast]
+        if style not in self._engines:
+            subject, example = self.subject, self.subject.pools["benign"][:2]
+            network, options = subject.network, dict[str, Any]()
+            if style == "packed":
+                options = {"traced": pack_network(network, example).trace}
+            if style == "fast":
+                # channels_last changes the network it is given, which the others are measured with.
+                network = copy.deepcopy(network)
+                options = {"dtype": self.dtype, "channels_last": True, "fold": True}
+            self._engines[style] = build_engine(
+                network, subject.omega, subject.counts, subject.order, example, **options
+            )
+        return self._engines[style]
 
     def build(self, name: str) -> Contender:
         """Raises ValueError where the subject lacks what the contender needs, and whatever torch raises
         where it cannot run the network that way."""
-        fast = name.endswith(", fast")
-        baseline = EAGER_FAST if fast else EAGER
+        plain, _, suffix = name.rpartition(", ")
+        style: Style = suffix if suffix in ("packed", "fast") else "eager"  # type: ignore[assignment]
+        plain, baseline = plain if style != "eager" else name, BASELINE_OF[style]
         if name == EAGER:
             network = self.subject.network
             return Contender(name, undefended(network), network, "eager")
-        if name == EAGER_FAST:
-            engine = self.engine(True)
+        if plain == EAGER:
+            engine = self.engine(style)
             return Contender(name, lambda images: engine.base(images)[0], engine, engine.engine, baseline)
         for kind in GRAPHS:
             if name in (PLAIN_GRAPH[kind], SCORED_GRAPH[kind]):
@@ -90,10 +102,10 @@ class Workshop:
         if name in BASELINES:
             amplified = self._baseline(name)
             return Contender(name, scoring(amplified), amplified, amplified.engine)
-        engine = self.engine(fast)
-        if name in (FULL, FULL_FAST):
+        engine = self.engine(style)
+        if plain == FULL:
             return Contender(name, scoring(engine), engine, engine.engine, baseline)
-        kind = next(kind for kind in KINDS if name.removesuffix(", fast") == EARLY[kind])
+        kind = next(kind for kind in KINDS if plain == EARLY[kind])
         rule = self.subject.rule
         if rule is None or kind not in self.subject.pools:
             raise ValueError(

@@ -25,6 +25,9 @@ def resident_bytes(holder: Any) -> int:
     """Bytes of the distinct storages of all tensors that `holder` owns."""
     storages = {}
     for tensor in tensors_in(holder):
+        if tensor.layout is not torch.strided:  # packed for a processor's kernels: it has no storage to ask
+            storages[id(tensor), str(tensor.device)] = tensor.numel() * tensor.element_size()
+            continue
         storage = tensor.untyped_storage()
         storages[storage.data_ptr(), str(tensor.device)] = storage.nbytes()
     return sum(storages.values())

@@ -8,6 +8,8 @@ from bench.results import Report
 
 __all__ = ["NoPlot", "plot"]
 
+LINES = {"packed": ":", "fast": "--"}
+
 
 class NoPlot(Exception):  # noqa: N818  (it says what is missing)
     """Raised where matplotlib is not installed."""
@@ -45,7 +47,7 @@ def time_panel(axis: Any, report: Report, network: str, handles: dict[str, Any])
         handles[name] = axis.errorbar(
             batches, [r.median for r in ratios],
             [[r.median - r.low for r in ratios], [r.high - r.median for r in ratios]],
-            color=f"C{number % 10}", linestyle="--" if name.endswith("fast") else "-", marker="o",
+            color=f"C{number % 10}", linestyle=LINES.get(name.rpartition(", ")[2], "-"), marker="o",
             markersize=3, capsize=2,
         )  # fmt: skip
     axis.set(title=network, xlabel="batch size", ylabel="time / undefended, eager float32")

@@ -33,7 +33,7 @@ class Row:
 @dataclass
 class Report:
     """All rows of one run. `subjects`: what was run, by network; `machine`: on what; `sweep` and
-    `arithmetic` (the error of the fast arithmetic) by network."""
+    `arithmetic` (the error of the other arithmetics) by network."""
 
     machine: dict[str, Any]
     subjects: dict[str, dict[str, Any]] = field(default_factory=dict)

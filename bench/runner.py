@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from bench.arithmetic import fast_error
-from bench.contenders import EAGER, NAMES, Contender, Workshop
+from bench.arithmetic import error_of
+from bench.contenders import EAGER, NAMES, Contender, Style, Workshop
 from bench.cost import flops_per_image, resident_bytes
 from bench.memory import MeasureError, peak_bytes
 from bench.race import Entered, race
@@ -21,6 +21,7 @@ from bench.timing import Budget
 
 __all__ = ["Plan", "bench_subject", "contenders_named", "machine_facts"]
 
+OTHERS: tuple[Style, ...] = ("packed", "fast")
 SOME_IMAGES = 2  # FLOPs of contenders that treat all images alike are counted on so many
 Advance = Callable[[str, float], None]
 """Told what is being done, and which share of it is done."""
@@ -71,8 +72,9 @@ def bench_subject(subject: Subject, plan: Plan, report: Report, advance: Advance
     if plan.memory is not None:
         _add_memory(subject, plan, report, advance)
     if subject.rule is not None:
-        advance(f"{label}: error of the fast arithmetic", 0)
-        report.arithmetic[label] = fast_error(workshop, subject.rule)
+        for style in OTHERS:
+            advance(f"{label}: error of the arithmetic {style!r}", 0)
+            report.arithmetic[f"{label}, {style}"] = error_of(style, workshop, subject.rule)
     if plan.sweep:
         advance(f"{label}: sweep over n and k", 0)
         report.sweep[label] = sweep(subject, plan.sweep_batch, plan.budget)

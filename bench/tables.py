@@ -105,7 +105,7 @@ def error_grid(errors: dict[str, dict[str, Any]]) -> Grid:
                 changed = [f"{part[what]} of {part['images']}" for what in ("predictions", "verdicts")]
                 lines.append((f"{network}, {kind}: {found['engine']}", difference, *changed))
     headings = ("images", "score, mean / largest difference", "predictions changed", "verdicts changed")
-    return Grid("Error of the fast arithmetic", headings, lines)
+    return Grid("Error of the other arithmetics", headings, lines)
 
 
 def target_grid(checked: list[Checked]) -> Grid:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.contenders import EAGER, EARLY, EARLY_FAST, FULL
+from bench.contenders import EAGER, EARLY, EARLY_FAST, EARLY_PACKED, FULL, FULL_PACKED
 from bench.results import Report, Row
 
 __all__ = ["Checked", "check_targets"]
@@ -43,6 +43,9 @@ def check_targets(report: Report) -> list[Checked]:
         ("time of the full score, batch 1", 2.0, FULL, 1, time),
         ("time of early exit on benign traffic, batch 32", 2.1, benign, 32, time),
         ("resident parameters", 1.05, FULL, None, report.resident_ratio),
+        ("the same as served, packed, over undefended eager, batch 1", 2.0, FULL_PACKED, 1, against_eager),
+        ("early exit as served, packed, over undefended eager, batch 32", 2.1, EARLY_PACKED["benign"], 32,
+         against_eager),
         ("early exit in fast arithmetic over undefended eager float32, batch 32", 1.3, fast, 32,
          against_eager),
     ]  # fmt: skip

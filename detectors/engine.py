@@ -9,19 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from detectors.agreement import check_agreement, logits_and_tolerance
 from detectors.amplification import Amplified, Copies, amplify, check_images
 from detectors.base import InputError, UnsupportedNetwork
 from detectors.compiling import WARM, packing
 from detectors.fork import Fork
+from detectors.tracing import Trace
 
-__all__ = ["TOLERANCE", "build_engine", "flops", "self_check"]
+__all__ = ["build_engine", "flops", "self_check"]
 
-TOLERANCE = 1e-4
-"""Largest difference of a logit, as a share of the largest logit of its network, that always passes for
-float32 rounding."""
-CHAOS = (10.0, 0.05)
-"""Amplification can make a network so steep that rounding alone moves its logits more than that. Then
-this many times what a nudge of the pixels' last bit does to them passes too, up to the second number."""
 CHECKED_IMAGES = 16
 
 log = logging.getLogger("triggerwall.amplification")
@@ -39,6 +35,7 @@ def build_engine(
     channels_last: bool = False,
     fold: bool = False,
     compile: bool = False,
+    traced: Trace | None = None,
 ) -> Amplified:
     """The fork engine where `network` can be traced and agrees with amplified copies on `example`; else
     `Copies`, in float32, with the reason in its `engine` and in the log.
@@ -54,7 +51,7 @@ def build_engine(
     try:
         engine = Fork(
             network, omega, counts, order, example,
-            dtype=dtype, channels_last=channels_last, fold=fold, compile=compile,
+            dtype=dtype, channels_last=channels_last, fold=fold, compile=compile, traced=traced,
         )  # fmt: skip
         check = self_check if engine.compilation is None else _check_compiled
         check(engine, network, order, example)
@@ -90,7 +87,7 @@ def self_check(engine: Fork, network: nn.Module, order: Sequence[str], example: 
     some rows in another order, one image alone, and that run along with the base. At most one copy is
     alive at a time.
 
-    A difference is measured against the largest logit, see `TOLERANCE`.
+    A difference is measured against the largest logit, see `agreement.TOLERANCE`.
 
     The comparison is in float32 whatever arithmetic `engine` uses; reduced precision is then only run.
     Raises `UnsupportedNetwork` where they differ, `InputError` where ω overflows float32.
@@ -111,14 +108,14 @@ def _compare_all(engine: Fork, network: nn.Module, order: Sequence[str], images:
     logits, forks = engine.base(images)
     single_logits, single = engine.base(images[:1])
     along = engine.base(images[:1], range(len(engine.counts)))[1]
-    plain, tolerance = _expected(network, images)
-    _compare(logits, plain, tolerance, "base")
-    _compare(single_logits, network(images[:1]), tolerance, "base, one image")
+    plain, tolerance = logits_and_tolerance(network, images)
+    check_agreement(logits, plain, tolerance, "base")
+    check_agreement(single_logits, network(images[:1]), tolerance, "base, one image")
     together = engine.variants(forks, range(len(engine.counts)))
     for number, count in enumerate(engine.counts):
         name = f"variant {count}"
         variant = amplify(network, order[-count:], engine.omega)
-        expected, tolerance = _expected(variant, images)
+        expected, tolerance = logits_and_tolerance(variant, images)
         alone = variant(images[:1])
         del variant  # before the next copy is made
         if not bool(expected.isfinite().all()):
@@ -126,32 +123,11 @@ def _compare_all(engine: Fork, network: nn.Module, order: Sequence[str], images:
                 f"with omega = {engine.omega:g} and {count} amplified layers the logits overflow; "
                 "use a smaller omega or fewer layers"
             )
-        _compare(together[number], expected, tolerance, name)
-        _compare(engine.variants(forks, [number], some)[0], expected[some], tolerance, f"{name}, some rows")
-        _compare(engine.variants(single, [number])[0], alone, tolerance, f"{name}, one image")
-        _compare(engine.variants(along, [number])[0], alone, tolerance, f"{name}, run along")
-
-
-def _expected(network: nn.Module, images: Tensor) -> tuple[Tensor, float]:
-    """The logits of `network`, and how far rounding may move them: a share of the largest, see CHAOS."""
-    logits: Tensor = network(images)
-    nudge = torch.linspace(-2e-7, 2e-7, images[0].numel(), dtype=images.dtype, device=images.device)
-    nudged = network(images + nudge.view_as(images[0]))
-    times, most = CHAOS
-    return logits, min(max(TOLERANCE, times * _difference(nudged, logits)), most)
-
-
-def _difference(found: Tensor, expected: Tensor) -> float:
-    scale = expected.float().abs().amax().clamp_min(torch.finfo(torch.float32).tiny)
-    return float((found.float() - expected.float()).abs().amax() / scale)
-
-
-def _compare(found: Tensor, expected: Tensor, tolerance: float, name: str) -> None:
-    if found.shape != expected.shape:
-        raise UnsupportedNetwork(f"{name}: logits of shape {tuple(found.shape)}, not {tuple(expected.shape)}")
-    error = _difference(found, expected)
-    if not error <= tolerance:
-        raise UnsupportedNetwork(f"self-check failed ({name}): logits differ by {error:.1e} of their scale")
+        check_agreement(together[number], expected, tolerance, name)
+        of_some = engine.variants(forks, [number], some)[0]
+        check_agreement(of_some, expected[some], tolerance, f"{name}, some rows")
+        check_agreement(engine.variants(single, [number])[0], alone, tolerance, f"{name}, one image")
+        check_agreement(engine.variants(along, [number])[0], alone, tolerance, f"{name}, run along")
 
 
 def flops(engine: Amplified, example: Tensor, together: Sequence[int] = ()) -> dict[str, Any]:

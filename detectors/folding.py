@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from torch import Tensor, fx
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from detectors.tracing import Trace
@@ -17,8 +16,8 @@ CONVOLUTIONS = frozenset(
 )
 
 
-def fold_batch_norms(trace: Trace) -> int:
-    """Fold every BatchNorm that directly and solely follows a convolution into it; returns how many.
+def fold_batch_norms(trace: Trace) -> None:
+    """Fold every BatchNorm that directly and solely follows a convolution into it.
 
     The convolution's value then stands in `trace.layers` for the layer: an amplified folded layer is
     still ω times its value. The folded weights are new tensors.
@@ -37,21 +36,15 @@ def fold_batch_norms(trace: Trace) -> int:
         epsilon: Any = node.args[7]
         with torch.no_grad():
             fused = fuse_conv_bn_weights(weight, bias, mean, variance, epsilon, gamma, beta)  # type: ignore[arg-type]
-        _replace_weights(trace, convolution, [tensor.detach() for tensor in fused])
+        new = [
+            trace.hold(tensor.detach(), f"{convolution.name}_folded_{role}", tensor.detach())
+            for tensor, role in zip(fused, ("weight", "bias"), strict=True)
+        ]
+        convolution.args = (convolution.args[0], *new, *convolution.args[3:])
         node.replace_all_uses_with(convolution)
         trace.graph.erase_node(node)
         del trace.layers[node]
         trace.layers[convolution] = name
         folded += 1
-    return folded
-
-
-def _replace_weights(trace: Trace, convolution: fx.Node, tensors: list[Tensor]) -> None:
-    nodes = []
-    with trace.graph.inserting_before(next(iter(trace.graph.nodes))):
-        for tensor, role in zip(tensors, ("weight", "bias"), strict=True):
-            node = trace.graph.placeholder(f"{convolution.name}_folded_{role}")
-            node.meta["val"] = tensor
-            trace.constants[node] = tensor
-            nodes.append(node)
-    convolution.args = (convolution.args[0], *nodes, *convolution.args[3:])
+    trace.drop_unused()
+    trace.changes.append(f"{folded} layers folded")

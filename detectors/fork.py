@@ -60,6 +60,7 @@ class Fork:
         fold: bool = False,
         compile: bool = False,
         bucketed: bool | None = None,
+        traced: Trace | None = None,
     ) -> None:
         """`network` in eval mode on one device; `order` as `batch_norm_order` gives it; `counts` in any
         order, repetitions allowed; `example` (B ≥ 1, C, H, W) fixes C, H and W.
@@ -69,7 +70,9 @@ class Fork:
         values); `fold` folds BatchNorm into convolutions, which holds a second set of their weights.
         `compile` hands the segments to torch.compile at their first call (another set of weights on a CPU),
         and runs them eagerly where that fails; `bucketed` pads batches to few sizes, by default where
-        each size is compiled. Raises `InputError`, and `UnsupportedNetwork` where it cannot be traced.
+        each size is compiled. `traced`, of this network and images of this shape, is shared instead of
+        tracing again; its arithmetic is its own, so it goes with none of the above. Raises `InputError`, and
+        `UnsupportedNetwork` where it cannot be traced.
         """
         check_network(network)
         check_counts(omega, counts, len(order))
@@ -78,6 +81,8 @@ class Fork:
             raise InputError(f"dtype must be float32, bfloat16 or float16, not {dtype}")
         if channels_last and example.ndim != 4:
             raise InputError(f"channels_last is for images (B, C, H, W), not {example.ndim} dimensions")
+        if traced is not None and (dtype in REDUCED or channels_last or fold or compile):
+            raise InputError("a network that is traced already keeps its own arithmetic: ask for no other")
         self.counts = tuple(counts)
         self.omega = float(omega)
         self.network = network
@@ -88,11 +93,13 @@ class Fork:
         self.shape = tuple(example.shape[1:])
         if channels_last:
             network.to(memory_format=torch.channels_last)
-        traced = trace(network, example.contiguous(memory_format=self.format))
-        folded = fold_batch_norms(traced) if fold else 0
+        if traced is None:
+            traced = trace(network, example.contiguous(memory_format=self.format))
+            if fold:
+                fold_batch_norms(traced)
         self.classes = int(traced.logits.meta["val"].shape[1])
         self._told = [str(dtype).removeprefix("torch.")] * (dtype in REDUCED)
-        self._told += ["channels_last"] * channels_last + [f"{folded} layers folded"] * fold
+        self._told += ["channels_last"] * channels_last + traced.changes
         self._cut(traced, order)
 
     @property

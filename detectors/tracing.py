@@ -5,7 +5,7 @@ operators into pure ones, so that a value saved at a fork can never be written t
 """
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,7 +29,8 @@ class Trace:
     """`graph` maps `images` to `logits`; every other placeholder is a key of `constants`.
 
     `constants` holds the network's own tensors, not copies. `layers` names the BatchNorm layer behind
-    each value that a BatchNorm call produced. `batch` is the symbol of the batch size.
+    each value that a BatchNorm call produced. `batch` is the symbol of the batch size. `changes` says
+    what was done to the graph since.
     """
 
     graph: fx.Graph
@@ -38,6 +39,7 @@ class Trace:
     constants: dict[fx.Node, Tensor]
     layers: dict[fx.Node, str]
     batch: Any
+    changes: list[str] = field(default_factory=list)
 
     def is_scalar(self, node: fx.Node) -> bool:
         """True for a number, which can only be a function of the batch size."""
@@ -66,6 +68,20 @@ class Trace:
             and self.batch_axes(value) == [0]
             and value.shape[0].node.expr == self.batch  # type: ignore[attr-defined]  # a SymInt
         )
+
+    def hold(self, tensor: Tensor, name: str, like: Any) -> fx.Node:
+        """A new constant called `name`, for tracing purposes `like` a tensor."""
+        with self.graph.inserting_before(next(iter(self.graph.nodes))):
+            node = self.graph.placeholder(name)
+        node.meta["val"] = like
+        self.constants[node] = tensor
+        return node
+
+    def drop_unused(self) -> None:
+        """Let go of the constants that nothing reads any more."""
+        for node in [node for node in self.constants if not node.users]:
+            del self.constants[node]
+            self.graph.erase_node(node)
 
     def from_images(self) -> set[fx.Node]:
         """The values that are computed from the images, and not only from weights and shapes."""

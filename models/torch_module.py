@@ -19,13 +19,16 @@ __all__ = ["TorchClassifier", "info_of", "load_torch"]
 class TorchClassifier:
     """A network on one device, fed pixels; satisfies `models.base.Classifier`.
 
-    Takes `network` over: it is moved to `device`, put into eval mode and frozen.
+    Takes `network` over: it is moved to `device`, put into eval mode and frozen. `runner` is what computes
+    the logits, `network` itself unless something faster is put there that gives the same; `engine` names it.
     """
 
     def __init__(self, network: nn.Module, info: ClassifierInfo, device: torch.device) -> None:
         self.info = info
         self.device = device
         self.network = network.to(device).eval().requires_grad_(False)
+        self.runner: nn.Module = self.network
+        self.engine = "eager"
 
     @property
     def num_classes(self) -> int:
@@ -38,7 +41,7 @@ class TorchClassifier:
         Raises `InputError` for another shape or type.
         """
         check_images(images, self.info)
-        out: Tensor = self.network(images)
+        out: Tensor = self.runner(images)
         return out.float()
 
 

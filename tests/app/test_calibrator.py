@@ -46,7 +46,7 @@ def test_the_log_says_which_engine_each_detector_runs_on(
     client = make_client(detectors=["psc", "spc"])
     with caplog.at_level("INFO", "triggerwall.calibrator"):
         id = client.post("/calibrate", files=form(pngs(40))).json()["id"]
-    engines = "psc by fork; spc by one batch of scaled copies"
+    engines = "psc by fork (3 layers folded, 3 convolutions packed); spc by one batch of scaled copies"
     assert f"calibration {id} is enforced: {engines}" in caplog.messages
 
 

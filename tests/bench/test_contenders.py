@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from bench.baselines import amplified_copy
-from bench.contenders import EAGER, EARLY, FULL, FULL_FAST, NAMES, SCORED_GRAPH, Workshop
+from bench.contenders import EAGER, EARLY, FULL, FULL_FAST, FULL_PACKED, NAMES, SCORED_GRAPH, Workshop
 from bench.cost import flops_per_image, resident_bytes
 from bench.recipes import default_k
 from bench.subjects import Subject, batch_of
@@ -43,7 +43,7 @@ def test_flops_are_exact(subject: Subject) -> None:
 
     assert count(EAGER) == BASE
     assert count("copies") == count("deep copies") == count("stacked") == 3 * BASE
-    assert count(FULL) == count(FULL_FAST) == BASE + 3 * LATER + 2 * HEAD
+    assert count(FULL) == count(FULL_PACKED) == count(FULL_FAST) == BASE + 3 * LATER + 2 * HEAD
     assert count(EARLY["benign"]) <= count(FULL)
 
 
@@ -53,6 +53,7 @@ def test_weights_resident(subject: Subject) -> None:
     held = {name: resident_bytes(workshop.build(name).holds) for name in ("stacked", "deep copies", FULL)}
     assert held == {"stacked": 3 * plain, "deep copies": plain, FULL: plain}
     assert plain < resident_bytes(workshop.build("copies").holds) <= 3 * plain
+    assert plain < resident_bytes(workshop.build(FULL_PACKED).holds) < 2.1 * plain
 
 
 def test_deep_copies_share_nothing(subject: Subject) -> None:

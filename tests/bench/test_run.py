@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.arithmetic import fast_error
-from bench.contenders import BASELINES, EAGER, EARLY, FULL, NAMES, Workshop
+from bench.arithmetic import error_of
+from bench.contenders import BASELINES, EAGER, EARLY, FULL, NAMES, Style, Workshop
 from bench.memory import peak_bytes
 from bench.plot import NoPlot, plot
 from bench.results import Report, Row
@@ -105,7 +105,7 @@ def test_targets_are_checked_on_the_stated_network_only(report: Report) -> None:
 
 
 def test_thresholds_and_stages_are_learnt(subject: Subject) -> None:
-    engine = Workshop(subject).engine(False)
+    engine = Workshop(subject).engine("eager")
     images = subject.pools["benign"]
     paper, budget = learn(engine, images, 4, None), learn(engine, images, 4, 0.5)
     assert paper.thresholds.tolist() == [0.9] * 4
@@ -113,9 +113,10 @@ def test_thresholds_and_stages_are_learnt(subject: Subject) -> None:
     assert sorted(number for stage in budget.stages for number in stage) == [0, 1]
 
 
-def test_fast_arithmetic_is_compared(subject: Subject) -> None:
+@pytest.mark.parametrize("style", ["packed", "fast"])
+def test_other_arithmetic_is_compared(subject: Subject, style: Style) -> None:
     assert subject.rule is not None
-    same = fast_error(Workshop(subject, torch.float32), subject.rule)
+    same = error_of(style, Workshop(subject, torch.float32), subject.rule)
     assert same["benign"]["images"] == 8
     assert same["poisoned"]["predictions"] == same["poisoned"]["verdicts"] == 0
     assert same["benign"]["score"]["largest"] < 1e-4
