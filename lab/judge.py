@@ -126,23 +126,28 @@ def open_study(
     device: torch.device,
     names: Sequence[str] = (),
     benign_models: bool = False,
+    calibrate_on: ImageSet | None = None,
 ) -> Study:
     """Split `test` into calibration and judged images, and put the bundle's own trigger on the judged ones
-    that its attack would attack; judge the detectors `names`, or all. Raises `LabError`, also for a bundle
-    without a backdoor unless `benign_models` are allowed."""
+    that its attack would attack; judge the detectors `names`, or all. With `calibrate_on` the calibration
+    images come from there, and all of `test` may be judged. Raises `LabError`, also for a bundle without a
+    backdoor unless `benign_models` are allowed."""
     settings = read_settings(bundle)
     if settings.attack is None and not benign_models:
         raise LabError(f"{bundle} was trained without an attack: there is nothing to tell apart")
-    if len(test) <= calibration:
-        raise LabError(f"{len(test)} test images are too few to calibrate on {calibration}")
+    source = test if calibrate_on is None else calibrate_on
+    if len(source) <= calibration:
+        raise LabError(f"{len(source)} images are too few to calibrate on {calibration}")
     classifier = load_network(bundle, device)
     _check_images(classifier, test, bundle)
-    order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
-    judged = test.take(order[calibration : calibration + images])
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(source), generator=generator)
+    chosen = order[calibration:] if source is test else torch.randperm(len(test), generator=generator)
+    judged = test.take(chosen[:images])
     return Study(
         classifier,
         open_detectors(classifier, test.images[:2].to(device).float() / 255, names),
-        test.take(order[:calibration]),
+        source.take(order[:calibration]),
         judged.images,
         judged.images[:0] if settings.attack is None else _triggered(bundle, judged, settings.target),
         settings.attack,

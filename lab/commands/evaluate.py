@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.progress import track
@@ -31,6 +31,8 @@ from lab.sources import open_split
 
 __all__ = ["evaluate_command"]
 
+Split = Literal["train", "test"]
+
 
 def evaluate_command(
     bundle: Bundle,
@@ -50,6 +52,10 @@ def evaluate_command(
     compared: Annotated[
         int, typer.Option(min=1, help="On so many of each kind, compare early exit with the full score.")
     ] = COMPARED,
+    calibrate_on: Annotated[
+        Split,
+        typer.Option(help="Where calibration images come from; `train` leaves all test images to judge."),
+    ] = "test",
     seed: Seed = 0,
     device: Device = DEFAULT_DEVICE,
 ) -> None:
@@ -57,7 +63,18 @@ def evaluate_command(
     with told_plainly():
         test = open_split(data, "test", channels, warn)
         where = open_device(device)
-        study = open_study(bundle, test, calibration, images, seed, where, detector or [], benign_models=True)
+        source = open_split(data, "train", channels, warn) if calibrate_on == "train" else None
+        study = open_study(
+            bundle,
+            test,
+            calibration,
+            images,
+            seed,
+            where,
+            detector or [],
+            benign_models=True,
+            calibrate_on=source,
+        )
         study = replace(study.noisy(noise) if noise else study, compared=compared)
         scored = [score_images(each, study) for each in track(study.detectors, "judging", console=errors)]
         figures = [figures_of(each) for each in scored]

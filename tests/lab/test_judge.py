@@ -115,6 +115,16 @@ def test_the_command_writes_its_figures_and_refuses_what_cannot_be_judged(tmp_pa
         assert sentence in " ".join(result.stderr.split())
 
 
+def test_all_test_images_are_judged_where_others_calibrate(digits: ImageSet) -> None:
+    order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(1))
+    some, others = digits.take(order[:400]), digits.take(order[400:800])
+    study = open_study(BUNDLE, some, 300, 400, 0, CPU, ["spc"], calibrate_on=others)
+    judged = ImageSet(study.benign, torch.zeros(400), ()).digests()
+    assert sorted(judged) == sorted(some.digests())
+    assert set(study.calibration.digests()) <= set(others.digests())
+    assert len(study.calibration) == 300
+
+
 def test_too_few_images(digits: ImageSet) -> None:
     with pytest.raises(LabError, match="too few"):
         open_study(BUNDLE, digits, 5000, 10, 0, CPU)
