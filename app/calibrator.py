@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import EllipsisType
 from typing import Any, Literal
@@ -70,7 +70,7 @@ class CalibrationClash(Exception):  # noqa: N818
 
 
 class UnusableImages(Exception):  # noqa: N818
-    """Raised where more than half of the calibration images cannot be read; `part` names the first."""
+    """Raised where more than half of the calibration images cannot be used; `part` names the first."""
 
     def __init__(self, detail: str, part: str | None) -> None:
         super().__init__(detail)
@@ -104,6 +104,16 @@ class _Batch:
     names: list[str]
     skipped: list[Skipped]
 
+    def without(self, faults: Mapping[int, str]) -> "_Batch":
+        """Its images are measured, but for those that `faults` gives the reasons of."""
+        kept = [number for number in range(len(self.names)) if number not in faults]
+        return _Batch(
+            None,
+            [self.labels[number] for number in kept],
+            [self.names[number] for number in kept],
+            [*self.skipped, *(Skipped(self.names[number], why) for number, why in faults.items())],
+        )
+
 
 class _SetAside:
     """The first `wanted` images of a calibration, with which detectors compare the others."""
@@ -111,6 +121,7 @@ class _SetAside:
     def __init__(self, wanted: int) -> None:
         self.wanted = wanted
         self.images: list[torch.Tensor] = []
+        self.names: list[str] = []
         self.kept: References | None = None
 
     def __len__(self) -> int:
@@ -122,8 +133,11 @@ class _SetAside:
         if batch.images is None or missing <= 0:
             return batch
         self.images.append(batch.images[:missing])
+        self.names += batch.names[:missing]
         rest = batch.images[missing:]
-        return replace(batch, images=rest if len(rest) else None, labels=batch.labels[missing:])
+        return _Batch(
+            rest if len(rest) else None, batch.labels[missing:], batch.names[missing:], batch.skipped
+        )
 
 
 async def _no_regression(_: Guard) -> dict[str, Any] | None:
@@ -342,19 +356,23 @@ class Calibrator:
         try:
             while batch := await following:
                 following = asyncio.create_task(self._next(iterator))
-                names += batch.names
                 batch = aside.take(batch)
-                labels += batch.labels
-                skipped += batch.skipped
-                self._measured(len(labels) + len(skipped))
                 if batch.images is not None:
                     started = time.perf_counter()
                     if aside.kept is None:
                         aside.kept = await self._keep_references(aside.images)
-                    parts.append(await self.worker.run(self.firewall.measure, batch.images, aside.kept))
-                    if len(parts) == PARTS:
+                    found, faults = await self.worker.run(
+                        self.firewall.measure_apart, batch.images, aside.kept
+                    )
+                    parts += found
+                    batch = batch.without(faults)
+                    if len(parts) >= PARTS:
                         parts = [BenignSample.join(parts, None)]
                     self.metrics.stage("calibrate", time.perf_counter() - started)
+                labels += batch.labels
+                names += batch.names
+                skipped += batch.skipped
+                self._measured(len(labels) + len(skipped))
         finally:
             following.cancel()
         _require_readable(len(labels) + len(aside), skipped)
@@ -363,7 +381,7 @@ class Calibrator:
                 f"{len(aside)} benign images are too few: {aside.wanted} are kept to compare others with; "
                 "send more"
             )
-        return BenignSample.join(parts, _known(labels)), names, skipped
+        return BenignSample.join(parts, _known(labels)), aside.names + names, skipped
 
     async def _keep_references(self, images: list[torch.Tensor]) -> References:
         return await self.worker.run(self.firewall.keep, torch.cat(images)) if images else {}
@@ -395,7 +413,7 @@ def _require_readable(count: int, skipped: list[Skipped]) -> None:
     if len(skipped) > count:
         first = skipped[0]
         raise UnusableImages(
-            f"{len(skipped)} of {count + len(skipped)} images cannot be read; the first is {first.part!r}: "
+            f"{len(skipped)} of {count + len(skipped)} images cannot be used; the first is {first.part!r}: "
             f"{first.detail}",
             first.part,
         )

@@ -19,7 +19,7 @@ from app.draws import draws, new_secret
 from app.isolation import Unjudged, isolate
 from app.policy import Detection, Mode, Verdict, decide, is_suspicious
 from app.stopwatch import Stopwatch
-from detectors.base import BasePass, CalibrationError, Detector, Floats, Scorer
+from detectors.base import BasePass, CalibrationError, Detector, DetectorError, Floats, Scorer
 from detectors.budget import share_budget
 from detectors.calibration import BenignSample, Conditioning, DetectorCalibration, Ties
 from detectors.contamination import Screening, screen
@@ -456,6 +456,30 @@ class Firewall:
         detectors = [with_references(each, references or {}) for each in self.detectors]
         evidence = {each.name: each.measure(on_device).double().cpu().numpy() for each in detectors}
         return BenignSample(predicted, None, evidence, references or {})
+
+    def measure_apart(
+        self, images: Tensor, references: References | None = None
+    ) -> tuple[list[BenignSample], dict[int, str]]:
+        """As `measure`, but images at which the classifier or a detector fails are left out: the samples of
+        the others, in order, and by number what was wrong with these. Raises `CalibrationError` where all of
+        several fail, and `UpstreamError`."""
+        faults: list[str] = []
+
+        def failed(error: BaseException, count: int) -> None:
+            if count == 1:  # the single images come up in order
+                faults.append(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}")
+
+        outcomes = isolate(
+            lambda part: [self.measure(part, references)] * len(part),
+            images,
+            failed=failed,
+            shared=(UpstreamError, DetectorError),
+        )
+        bad = [number for number, found in enumerate(outcomes) if isinstance(found, Unjudged)]
+        if 1 < len(images) == len(bad):
+            raise CalibrationError(f"none of {len(images)} images could be measured; the first: {faults[0]}")
+        samples = {id(found): found for found in outcomes if not isinstance(found, Unjudged)}
+        return list(samples.values()), dict(zip(bad, faults, strict=True))
 
     def screen(self, sample: BenignSample) -> Screening:
         """Look for images in a benign sample that carry the trigger themselves."""

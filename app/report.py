@@ -20,7 +20,7 @@ MOST_NAMED = 100  # unreadable or suspect images that are named; the rest are co
 
 @dataclass(frozen=True)
 class Skipped:
-    """A calibration image that could not be read: its file or entry name, and why."""
+    """A calibration image that could not be read or measured: its file or entry name, and why."""
 
     part: str
     detail: str
@@ -140,7 +140,7 @@ def sample_warnings(sample: BenignSample, classes: int, skipped: Sequence[Skippe
     sentences = []
     if skipped:
         sentences.append(
-            f"{len(skipped)} image{'' if len(skipped) == 1 else 's'} could not be read and were left out"
+            f"{len(skipped)} image{'' if len(skipped) == 1 else 's'} could not be used and were left out"
         )
     different = distinct(sample)
     if different <= len(sample) / 2:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from fastapi.testclient import TestClient
+from httpx import Response
 
 from tests.app.conftest import MakeClient
 from tests.app.routes.test_classify import slug
@@ -178,3 +179,50 @@ def test_confidences_that_are_no_numbers_count_as_no_score(make_moody: MakeClien
     )
     results = client.post("/classify", files=form(pngs(5))).json()["results"]
     assert {result["verdict"] for result in results} == {"rejected"}
+
+
+class TestCalibrating:
+    """Images at which the classifier fails are left out, and named; the others count."""
+
+    def calibrate(self, client: TestClient, images: list[bytes]) -> Response:
+        return client.post("/calibrate", files=form(images, alpha="0.2"))
+
+    @pytest.mark.parametrize(("detectors", "aside"), [(("spc",), 0), (("strip", "spc"), 16)])
+    def test_the_others_are_measured(
+        self,
+        make_client: MakeClient,
+        moody_bundle: Path,
+        tmp_path: Path,
+        detectors: tuple[str, ...],
+        aside: int,
+    ) -> None:
+        good = pngs(60, seed=1)
+        bad = {30: Mood.RAISE, 41: Mood.EXIT, 62: Mood.NO_MEMORY}
+        images = good.copy()
+        for place, mood in bad.items():
+            images.insert(place, moody_png(mood))
+        options = {"bundle": moody_bundle, "detectors": detectors}
+        client = make_client(**options, data_dir=tmp_path / "some")
+        report = self.calibrate(client, images).json()
+        assert (report["images"], report["skipped_images"]) == (60 - aside, 3)
+        said = {each["part"]: each["detail"] for each in report["skipped"]}
+        assert said == {
+            "30.png": "RuntimeError: bad mood",
+            "41.png": "SystemExit: 3",
+            "62.png": "OutOfMemoryError: out of memory",
+        }
+        alone = self.calibrate(make_client(**options, data_dir=tmp_path / "alone"), good).json()
+        for with_bad, without in zip(report["detectors"], alone["detectors"], strict=True):
+            assert with_bad["thresholds"] == without["thresholds"]
+
+    def test_a_classifier_that_fails_at_everything_is_no_calibration(
+        self, make_client: MakeClient, moody_bundle: Path
+    ) -> None:
+        client = make_client(bundle=moody_bundle)
+        answer = self.calibrate(client, [moody_png(Mood.RAISE, seed) for seed in range(20)])
+        assert answer.status_code == 422
+        assert (
+            "none of 20 images could be measured; the first: RuntimeError: bad mood"
+            in answer.json()["detail"]
+        )
+        assert client.get("/info").json()["calibrating"] is None

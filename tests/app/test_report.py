@@ -51,7 +51,7 @@ def test_labels_the_classifier_does_not_agree_with() -> None:
 
 def test_images_that_were_left_out() -> None:
     assert sample_warnings(sample([0, 0]), 1, [Skipped("a", "b")] * 3) == [
-        "3 images could not be read and were left out"
+        "3 images could not be used and were left out"
     ]
 
 

@@ -90,7 +90,7 @@ def test_unreadable_images_are_left_out_and_named(client: TestClient) -> None:
     report = client.post("/calibrate", files=form(images, labels=["0"] * 32)).json()
     assert (report["images"], report["skipped_images"]) == (30, 2)
     assert [each["part"] for each in report["skipped"]] == ["30.png", "31.png"]
-    assert "2 images could not be read and were left out" in report["warnings"]
+    assert "2 images could not be used and were left out" in report["warnings"]
 
 
 def test_mostly_unreadable_images_are_refused(client: TestClient) -> None:
