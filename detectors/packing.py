@@ -20,27 +20,30 @@ from detectors.tracing import Trace, trace
 __all__ = ["PackedNetwork", "pack_convolutions", "pack_network"]
 
 aten = torch.ops.aten
-DEFAULTS: list[Any] = [
-    None,
-    [1, 1],
-    [0, 0],
-    [1, 1],
-    1,
-]  # bias, stride, padding, dilation and groups of aten.conv2d
+# None in a build of torch without oneDNN.
+OPERATOR = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+# Bias, stride, padding, dilation and groups of aten.conv2d.
+DEFAULTS: list[Any] = [None, [1, 1], [0, 0], [1, 1], 1]
 ONE_IMAGE = 1  # the batch size to pack for; 32 instead made no difference, to one image or to 64
 
 
-@register_flop_formula(torch.ops.mkldnn._convolution_pointwise)
 def _flops(images: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
     """That of an ordinary convolution."""
     return int(conv_flop_count(images, weight, out_shape))
 
 
+if OPERATOR is not None:
+    register_flop_formula(OPERATOR)(_flops)
+
+
 def pack_convolutions(trace: Trace) -> None:
     """Pack the weights of every two-dimensional float32 convolution on a CPU.
 
-    Raises `UnsupportedNetwork` where there is none, and whatever a build of torch raises that cannot do it.
+    Raises `UnsupportedNetwork` where there is none or this build of torch has no such convolutions, and
+    whatever torch raises that cannot make them.
     """
+    if OPERATOR is None:
+        raise UnsupportedNetwork("this build of torch has no convolutions with packed weights")
     packed = 0
     for node in trace.graph.find_nodes(op="call_function", target=aten.conv2d.default):
         arguments: list[Any] = list(node.args)
@@ -52,7 +55,7 @@ def pack_convolutions(trace: Trace) -> None:
         plain = tensor.detach().to_mkldnn()
         layout = _reorder(plain, padding, stride, dilation, groups, size)
         held = trace.hold(layout, f"{node.name}_packed", tensor)
-        node.target = torch.ops.mkldnn._convolution_pointwise.default
+        node.target = OPERATOR.default
         node.args = (images, held, bias, padding, stride, dilation, groups, "none", [], "")
         packed += 1
     if not packed:
@@ -110,16 +113,16 @@ def pack_network(network: nn.Module, example: Tensor) -> PackedNetwork:
     if example.device.type != "cpu":
         raise UnsupportedNetwork(f"weights are packed for a CPU, not for {example.device}")
     traced = trace(network, example)
-    fold_batch_norms(traced)
     try:
+        fold_batch_norms(traced)
         pack_convolutions(traced)
         packed = PackedNetwork(traced)
         logits, tolerance = logits_and_tolerance(network, example)
-        for count, name in ((len(example), "packed"), (1, "packed, one image")):
-            wanted = logits if count == len(example) else network(example[:1])
-            check_agreement(packed(example[:count]), wanted, tolerance, name)
+        check_agreement(packed(example), logits, tolerance, "packed")
+        check_agreement(packed(example[:1]), network(example[:1]), tolerance, "packed, one image")
     except UnsupportedNetwork:
         raise
     except Exception as error:  # an operator that this build of torch or this processor lacks
-        raise UnsupportedNetwork(f"{type(error).__name__}: {str(error).splitlines()[0][:160]}") from error
+        said = (str(error).splitlines() or [""])[0][:160]
+        raise UnsupportedNetwork(f"{type(error).__name__}: {said}") from error
     return packed
