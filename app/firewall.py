@@ -34,6 +34,7 @@ __all__ = [
     "Firewall",
     "Guard",
     "Inspection",
+    "Measured",
     "NotCalibrated",
     "Suggested",
     "ThresholdKind",
@@ -43,6 +44,8 @@ log = logging.getLogger("triggerwall.firewall")
 
 ThresholdKind = Literal["conformal", "fixed"]
 Suspects = Literal["remove", "report"]
+Measured = tuple[list[BenignSample], dict[int, str]]
+"""The samples of those images of a batch that could be measured, in order; by number, why the others could not."""
 
 
 class NotCalibrated(Exception):  # noqa: N818  (it names the state the gateway is in)
@@ -457,12 +460,9 @@ class Firewall:
         evidence = {each.name: each.measure(on_device).double().cpu().numpy() for each in detectors}
         return BenignSample(predicted, None, evidence, references or {})
 
-    def measure_apart(
-        self, images: Tensor, references: References | None = None
-    ) -> tuple[list[BenignSample], dict[int, str]]:
-        """As `measure`, but images at which the classifier or a detector fails are left out: the samples of
-        the others, in order, and by number what was wrong with these. Raises `CalibrationError` where all of
-        several fail, and `UpstreamError`."""
+    def measure_apart(self, images: Tensor, references: References | None = None) -> Measured:
+        """As `measure`, but images at which the classifier or a detector fails are left out. Raises
+        `CalibrationError` where all of several fail, and `UpstreamError`."""
         faults: list[str] = []
 
         def failed(error: BaseException, count: int) -> None:

@@ -5,16 +5,15 @@ from typing import Any
 
 from torch import Tensor
 
-from app.firewall import Firewall
+from app.firewall import Firewall, Measured
 from app.policy import Mode
 from app.replicas.scorer import Benign
-from detectors.calibration import BenignSample
 from detectors.references import References
 from models.base import Classifier
 
 __all__ = ["Measure", "RemoteFirewall", "Unchangeable"]
 
-Measure = Callable[[Benign], BenignSample | Exception]
+Measure = Callable[[Benign], Measured | Exception]
 """Asks one scorer, and waits for it; raises `ScorerLost` where none answers."""
 
 
@@ -38,8 +37,8 @@ class RemoteFirewall(Firewall):
     def device(self) -> str:
         return self._where
 
-    def measure(self, images: Tensor, references: References | None = None) -> BenignSample:
-        """As `Firewall.measure`, by a scorer. Raises what it raises there, and `ScorerLost`."""
+    def measure_apart(self, images: Tensor, references: References | None = None) -> Measured:
+        """As `Firewall.measure_apart`, by a scorer. Raises what it raises there, and `ScorerLost`."""
         digest = self.classifier.info.digest
         answer = self._measure_elsewhere(Benign(digest, images.cpu().numpy(), references))
         if isinstance(answer, Exception):

@@ -16,9 +16,9 @@ import torch
 
 from app.assembly import build_firewall
 from app.context import request_id
+from app.firewall import Measured
 from app.gateway import DeviceRequest, Gateway, Judged
 from app.settings import Settings
-from detectors.calibration import BenignSample
 from detectors.references import References
 
 __all__ = ["Benign", "OtherClassifier", "Scorer", "Work"]
@@ -80,7 +80,7 @@ class Scorer:
         have nothing else in common."""
         return await _answered(self._judge(work))
 
-    async def measure(self, benign: Benign) -> BenignSample | Exception:
+    async def measure(self, benign: Benign) -> Measured | Exception:
         """What the detectors measure of one batch of a calibration."""
         return await _answered(self._measure(benign))
 
@@ -98,10 +98,10 @@ class Scorer:
         calibration, mode, confirmed, outcomes = answer
         return calibration, mode, confirmed - arrived, outcomes
 
-    async def _measure(self, benign: Benign) -> BenignSample:
+    async def _measure(self, benign: Benign) -> Measured:
         self._require(benign.classifier)
         images = torch.from_numpy(benign.images.copy())
-        return await self.gateway.worker.run(self.gateway.firewall.measure, images, benign.references)
+        return await self.gateway.worker.run(self.gateway.firewall.measure_apart, images, benign.references)
 
     def _require(self, classifier: str) -> None:
         serving = self.gateway.info.digest

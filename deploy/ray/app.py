@@ -19,6 +19,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from app import logs
 from app.admission import Overloaded
 from app.assembly import build_firewall
+from app.firewall import Measured
 from app.gateway import Judged
 from app.main import create_app
 from app.replicas.dispatcher import Dispatcher, ScorerLost
@@ -26,7 +27,6 @@ from app.replicas.firewall import RemoteFirewall
 from app.replicas.scorer import Benign, Scorer, Work
 from app.settings import Settings
 from deploy.ray.metrics import Mirror
-from detectors.calibration import BenignSample
 
 RETRY_AFTER_S = 1.0
 MEASURE_S = 300.0  # the longest wait for one batch of a calibration
@@ -52,7 +52,7 @@ class ScorerReplica:
     async def judge(self, work: Work) -> Judged | Exception:
         return await self._scorer.judge(work)
 
-    async def measure(self, benign: Benign) -> BenignSample | Exception:
+    async def measure(self, benign: Benign) -> Measured | Exception:
         return await self._scorer.measure(benign)
 
     def check_health(self) -> None:
@@ -102,7 +102,7 @@ class IngressReplica:
         except (RayError, DeploymentUnavailableError) as error:
             raise _lost(error) from error
 
-    def _measure(self, benign: Benign) -> BenignSample | Exception:
+    def _measure(self, benign: Benign) -> Measured | Exception:
         try:
             return self._scorers.measure.remote(benign).result(timeout_s=MEASURE_S)
         except (RayError, DeploymentUnavailableError, TimeoutError) as error:
