@@ -45,7 +45,7 @@ log = logging.getLogger("triggerwall.firewall")
 ThresholdKind = Literal["conformal", "fixed"]
 Suspects = Literal["remove", "report"]
 Measured = tuple[list[BenignSample], dict[int, str]]
-"""The samples of those images of a batch that could be measured, in order; by number, why others could not."""
+"""Samples of those images of a batch that could be measured, in order; by number, why others could not."""
 
 
 class NotCalibrated(Exception):  # noqa: N818  (it names the state the gateway is in)
