@@ -462,12 +462,16 @@ class Firewall:
 
     def measure_apart(self, images: Tensor, references: References | None = None) -> Measured:
         """As `measure`, but images at which the classifier or a detector fails are left out. Raises
-        `CalibrationError` where all of several fail, and `UpstreamError`."""
+        `CalibrationError` where that is more than half of several, and `UpstreamError`."""
         faults: list[str] = []
 
         def failed(error: BaseException, count: int) -> None:
             if count == 1:  # the single images come up in order
                 faults.append(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}")
+            if len(faults) > max(1, len(images) // 2):  # no use in trying every other one
+                raise CalibrationError(
+                    f"over half of {len(images)} images could not be measured; the first: {faults[0]}"
+                )
 
         outcomes = isolate(
             lambda part: [self.measure(part, references)] * len(part),
@@ -476,8 +480,6 @@ class Firewall:
             shared=(UpstreamError, DetectorError),
         )
         bad = [number for number, found in enumerate(outcomes) if isinstance(found, Unjudged)]
-        if 1 < len(images) == len(bad):
-            raise CalibrationError(f"none of {len(images)} images could be measured; the first: {faults[0]}")
         samples = {id(found): found for found in outcomes if not isinstance(found, Unjudged)}
         return list(samples.values()), dict(zip(bad, faults, strict=True))
 

@@ -222,7 +222,7 @@ class TestCalibrating:
         answer = self.calibrate(client, [moody_png(Mood.RAISE, seed) for seed in range(20)])
         assert answer.status_code == 422
         assert (
-            "none of 20 images could be measured; the first: RuntimeError: bad mood"
+            "over half of 20 images could not be measured; the first: RuntimeError: bad mood"
             in answer.json()["detail"]
         )
         assert client.get("/info").json()["calibrating"] is None

@@ -94,6 +94,17 @@ def test_an_engine_shares_the_packed_weights() -> None:
     assert torch.equal(engine.base(images)[0], packed(images))
 
 
+def test_an_engine_for_which_sharing_fails_traces_its_own() -> None:
+    network, images = small()
+    order = batch_norm_order(network, images)
+    traced = pack_network(network, images).trace
+    for node, tensor in traced.constants.items():
+        if node.name.endswith("_folded_bias"):
+            traced.constants[node] = tensor + 1  # another network now
+    engine = build_engine(network, 1.5, [3, 9], order, images, traced=traced)
+    assert engine.engine == "fork"
+
+
 def test_no_weights_are_held_that_nobody_reads() -> None:
     """Folding makes weights of its own, which packing replaces."""
     network, images = small()
