@@ -39,6 +39,7 @@ def make_settings(bundle: Path, tmp_path: Path) -> MakeSettings:
             "detectors": ("spc",),
             "decode_threads": 2,
             "batch_delay_ms": 1,
+            "packed_weights": False,  # tracing takes longer than most tests, and gateways of their own do it
         }
         return Settings(**{**base, **overrides})
 

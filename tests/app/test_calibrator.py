@@ -43,7 +43,7 @@ def judged_by(client: TestClient) -> str:
 def test_the_log_says_which_engine_each_detector_runs_on(
     make_client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = make_client(detectors=["psc", "spc"])
+    client = make_client(detectors=["psc", "spc"], packed_weights=True)
     with caplog.at_level("INFO", "triggerwall.calibrator"):
         id = client.post("/calibrate", files=form(pngs(40))).json()["id"]
     engines = "psc by fork (3 layers folded, 3 convolutions packed); spc by one batch of scaled copies"

@@ -14,8 +14,9 @@ FAST = {"psc_precision": "bfloat16", "psc_channels_last": True, "psc_fold": True
 @pytest.mark.parametrize(
     ("settings", "engine"),
     [
-        ({}, "fork (3 layers folded, 3 convolutions packed)"),
-        ({"packed_weights": False}, "fork"),
+        ({"packed_weights": True}, "fork (3 layers folded, 3 convolutions packed)"),
+        ({"packed_weights": True, **FAST}, "fork (bfloat16, channels_last, 3 layers folded)"),
+        ({}, "fork"),
         ({"psc_engine": "copies"}, "copies"),
         (FAST, "fork (bfloat16, channels_last, 3 layers folded)"),
     ],
@@ -50,7 +51,10 @@ def test_a_gateway_that_cannot_compile_serves_eagerly_and_says_so(
 
 @pytest.mark.parametrize(
     ("settings", "engine"),
-    [({}, "traced (3 layers folded, 3 convolutions packed)"), ({"packed_weights": False}, "eager")],
+    [
+        ({"packed_weights": True}, "traced (3 layers folded, 3 convolutions packed)"),
+        ({"packed_weights": False}, "eager"),
+    ],
 )
 def test_what_computes_predictions_is_told(
     make_client: MakeClient, settings: dict[str, object], engine: str
@@ -65,7 +69,7 @@ def test_a_network_that_cannot_be_packed_is_served_as_it_is(
         raise UnsupportedNetwork("it is one of a kind")
 
     monkeypatch.setattr(assembly, "pack_network", refuse)
-    client = make_client(detectors=("psc",), psc_n=2)
+    client = make_client(detectors=("psc",), psc_n=2, packed_weights=True)
     assert client.get("/info").json()["model"]["engine"] == "eager (it is one of a kind)"
     assert client.post("/calibrate", files=form(pngs(60, seed=1))).status_code == 201
     assert client.get("/info").json()["detectors"][0]["engine"] == "fork"
