@@ -375,7 +375,7 @@ class Calibrator:
                 self._measured(len(labels) + len(skipped))
         finally:
             following.cancel()
-        _require_readable(len(labels) + len(aside), skipped)
+        _require_usable(len(labels) + len(aside), skipped)
         if not parts:
             raise CalibrationError(
                 f"{len(aside)} benign images are too few: {aside.wanted} are kept to compare others with; "
@@ -407,7 +407,7 @@ class Calibrator:
         return _Batch(torch.from_numpy(np.stack(pixels)) if pixels else None, labels, names, skipped)
 
 
-def _require_readable(count: int, skipped: list[Skipped]) -> None:
+def _require_usable(count: int, skipped: list[Skipped]) -> None:
     if count == 0 and not skipped:
         raise UnusableImages("there are no images to calibrate on", None)
     if len(skipped) > count:

@@ -140,7 +140,9 @@ def sample_warnings(sample: BenignSample, classes: int, skipped: Sequence[Skippe
     sentences = []
     if skipped:
         sentences.append(
-            f"{len(skipped)} image{'' if len(skipped) == 1 else 's'} could not be used and were left out"
+            "1 image could not be used and was left out"
+            if len(skipped) == 1
+            else f"{len(skipped)} images could not be used and were left out"
         )
     different = distinct(sample)
     if different <= len(sample) / 2:

@@ -36,7 +36,7 @@ if OPERATOR is not None:
     register_flop_formula(OPERATOR)(_flops)
 
 
-def pack_convolutions(trace: Trace) -> None:
+def pack_convolutions(traced: Trace) -> None:
     """Pack the weights of every two-dimensional float32 convolution on a CPU.
 
     Raises `UnsupportedNetwork` where there is none or this build of torch has no such convolutions, and
@@ -45,23 +45,23 @@ def pack_convolutions(trace: Trace) -> None:
     if OPERATOR is None:
         raise UnsupportedNetwork("this build of torch has no convolutions with packed weights")
     packed = 0
-    for node in trace.graph.find_nodes(op="call_function", target=aten.conv2d.default):
+    for node in traced.graph.find_nodes(op="call_function", target=aten.conv2d.default):
         arguments: list[Any] = list(node.args)
         images, weight, bias, stride, padding, dilation, groups = arguments + DEFAULTS[len(arguments) - 2 :]
-        tensor = trace.constants.get(weight)
+        tensor = traced.constants.get(weight)
         if tensor is None or tensor.dtype is not torch.float32 or tensor.device.type != "cpu":
             continue
         size = [ONE_IMAGE, *map(int, images.meta["val"].shape[1:])]
         plain = tensor.detach().to_mkldnn()
         layout = _reorder(plain, padding, stride, dilation, groups, size)
-        held = trace.hold(layout, f"{node.name}_packed", tensor)
+        held = traced.hold(layout, f"{node.name}_packed", tensor)
         node.target = OPERATOR.default
         node.args = (images, held, bias, padding, stride, dilation, groups, "none", [], "")
         packed += 1
     if not packed:
         raise UnsupportedNetwork("it has no convolution whose weights could be packed")
-    trace.drop_unused()
-    trace.changes.append(f"{packed} convolutions packed")
+    traced.drop_unused()
+    traced.changes.append(f"{packed} convolutions packed")
 
 
 def _reorder(weight: Tensor, *geometry: Any) -> Tensor:
@@ -75,30 +75,30 @@ class PackedNetwork(nn.Module):
     `engine` says what was done, for the operator.
     """
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, traced: Trace) -> None:
         super().__init__()
-        self.trace = trace
-        self.engine = f"traced ({', '.join(trace.changes)})"
-        self.run = _whole(trace)
+        self.trace = traced
+        self.engine = f"traced ({', '.join(traced.changes)})"
+        self.run = _whole(traced)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.run(images.contiguous())
         return logits
 
 
-def _whole(trace: Trace) -> fx.GraphModule:
-    """The whole of `trace` as one module: images → logits."""
+def _whole(traced: Trace) -> fx.GraphModule:
+    """The whole of `traced` as one module: images → logits."""
     graph = fx.Graph()
     images = graph.placeholder("images")
-    copies: dict[fx.Node, fx.Node] = {trace.images: images}
+    copies: dict[fx.Node, fx.Node] = {traced.images: images}
     attributes: dict[str, Tensor] = {}
-    for node in trace.graph.nodes:
-        if node in trace.constants:
-            attributes[node.name] = trace.constants[node]
+    for node in traced.graph.nodes:
+        if node in traced.constants:
+            attributes[node.name] = traced.constants[node]
             copies[node] = graph.get_attr(node.name)
         elif node.op == "call_function":
             copies[node] = graph.node_copy(node, lambda argument: copies[argument])
-    graph.output(copies[trace.logits])
+    graph.output(copies[traced.logits])
     return fx.GraphModule(attributes, graph)
 
 
