@@ -131,8 +131,11 @@ class Fork:
         edges = [0, *(cut + 1 for cut in cuts), len(nodes)]
         inputs = [(traced.images,), *(point.live for point in self._points)]
         outputs = [*(point.live for point in self._points), (traced.logits,)]
+        one_dtype = self.dtype not in REDUCED
         segments = [
-            build_segment(traced, nodes[first:last], inputs[part], outputs[part], levels, self.omega)
+            build_segment(
+                traced, nodes[first:last], inputs[part], outputs[part], levels, self.omega, one_dtype
+            )
             for part, (first, last) in enumerate(itertools.pairwise(edges))
         ]
         compiled = self.compilation

@@ -15,13 +15,12 @@ from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 from detectors.agreement import check_agreement, logits_and_tolerance
 from detectors.base import UnsupportedNetwork
 from detectors.folding import fold_batch_norms
+from detectors.in_place import PACKED_CONVOLUTION, overwrite
 from detectors.tracing import Trace, trace
 
 __all__ = ["PackedNetwork", "pack_convolutions", "pack_network"]
 
 aten = torch.ops.aten
-# None in a build of torch without oneDNN.
-OPERATOR = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
 # Bias, stride, padding, dilation and groups of aten.conv2d.
 DEFAULTS: list[Any] = [None, [1, 1], [0, 0], [1, 1], 1]
 ONE_IMAGE = 1  # the batch size to pack for; 32 instead made no difference, to one image or to 64
@@ -32,8 +31,8 @@ def _flops(images: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any) 
     return int(conv_flop_count(images, weight, out_shape))
 
 
-if OPERATOR is not None:
-    register_flop_formula(OPERATOR)(_flops)
+if PACKED_CONVOLUTION is not None:
+    register_flop_formula(PACKED_CONVOLUTION)(_flops)
 
 
 def pack_convolutions(traced: Trace) -> None:
@@ -42,7 +41,7 @@ def pack_convolutions(traced: Trace) -> None:
     Raises `UnsupportedNetwork` where there is none or this build of torch has no such convolutions, and
     whatever torch raises that cannot make them.
     """
-    if OPERATOR is None:
+    if PACKED_CONVOLUTION is None:
         raise UnsupportedNetwork("this build of torch has no convolutions with packed weights")
     packed = 0
     for node in traced.graph.find_nodes(op="call_function", target=aten.conv2d.default):
@@ -55,7 +54,7 @@ def pack_convolutions(traced: Trace) -> None:
         plain = tensor.detach().to_mkldnn()
         layout = _reorder(plain, padding, stride, dilation, groups, size)
         held = traced.hold(layout, f"{node.name}_packed", tensor)
-        node.target = OPERATOR.default
+        node.target = PACKED_CONVOLUTION.default
         node.args = (images, held, bias, padding, stride, dilation, groups, "none", [], "")
         packed += 1
     if not packed:
@@ -98,6 +97,7 @@ def _whole(traced: Trace) -> fx.GraphModule:
             copies[node] = graph.get_attr(node.name)
         elif node.op == "call_function":
             copies[node] = graph.node_copy(node, lambda argument: copies[argument])
+            overwrite(node, copies[node], copies, sums=True)
     graph.output(copies[traced.logits])
     return fx.GraphModule(attributes, graph)
 

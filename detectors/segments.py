@@ -7,6 +7,7 @@ from operator import add, getitem, mul
 from torch import Tensor, fx
 
 from detectors.base import UnsupportedNetwork
+from detectors.in_place import overwrite
 from detectors.tracing import Trace
 
 __all__ = ["Point", "amplification_levels", "amplify_rows", "build_segment", "live_values"]
@@ -83,12 +84,15 @@ def build_segment(
     outputs: Sequence[fx.Node],
     levels: dict[fx.Node, int],
     omega: float,
+    one_dtype: bool = True,
 ) -> fx.GraphModule:
-    """`nodes` as a module: (rows in the batch, amplified rows by level, *inputs) → outputs."""
+    """`nodes` as a module: (rows in the batch, amplified rows by level, *inputs) → outputs. `one_dtype`: it
+    runs in the dtype that was traced, and not under autocast."""
     graph = fx.Graph()
     batch, amplified = graph.placeholder("batch"), graph.placeholder("amplified")
     copies = {node: graph.placeholder(node.name) for node in inputs}
     attributes: dict[str, Tensor] = {}
+    inside = set(nodes)
 
     def copy_of(node: fx.Node) -> fx.Node:
         if node not in copies:
@@ -104,6 +108,7 @@ def build_segment(
     for node in nodes:
         copy = graph.node_copy(node, copy_of)
         copy.meta = {}  # the tracer's fake tensors are not needed any more
+        overwrite(node, copy, inside, sums=one_dtype)
         if levels.get(node, 0):
             rows = graph.call_function(getitem, (amplified, levels[node]))
             copy = graph.call_function(amplify_rows, (copy, rows, omega))

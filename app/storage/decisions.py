@@ -5,6 +5,7 @@ many rows look at the newest `most` decisions of the time asked, so that none ta
 """
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +25,8 @@ __all__ = ["ANYTIME", "SUSPICIOUS", "Decision", "DecisionFilter", "DecisionStore
 
 SUSPICIOUS = (Verdict.REJECTED, Verdict.FLAGGED)
 FETCHED = 1000  # rows that an export holds at a time
-REMOVED = 10_000  # rows that one transaction removes: others wait no longer than for these
+REMOVED = 2_000  # decisions that one transaction goes through: others wait no longer than for these
+PAUSE_S = 0.02  # between two of them: SQLite lets in who happens to ask while nobody writes
 
 
 @dataclass(frozen=True)
@@ -196,8 +198,11 @@ class DecisionStore:
                 select(decisions.c.id).order_by(decisions.c.id.desc()).limit(1).offset(most)
             ).scalar()
         bound = max((beyond or -1) + 1, first_id(oldest) if oldest is not None else 0)
-        while step := self._remove_below(bound):
+        after: int | None = -1
+        while after is not None:
+            after, step = self._remove_some(after, bound)
             removed += step
+            time.sleep(PAUSE_S)
         if oldest is not None:
             with self._database.write() as connection:
                 connection.execute(
@@ -205,22 +210,21 @@ class DecisionStore:
                 )
         return removed
 
-    def _remove_below(self, bound: int) -> int:
-        kept = exists().where(quarantine.c.decision_id == decisions.c.id)
-        oldest = select(decisions.c.id).where(decisions.c.id < bound, ~kept).order_by(decisions.c.id)
+    def _remove_some(self, after: int, bound: int) -> tuple[int | None, int]:
+        """Remove the first few decisions above number `after` and below `bound`; return how far that came,
+        None at the end, and how many are gone."""
+        span = (decisions.c.id > after, decisions.c.id < bound)
+        some = select(decisions.c.id).where(*span).order_by(decisions.c.id).limit(REMOVED).subquery()
         with self._database.write() as connection:
-            ids = connection.execute(oldest.limit(REMOVED)).scalars().all()
-            if not ids:
-                return 0
-            remove(connection, ids)
-        return len(ids)
-
-
-def remove(connection: Connection, ids: Sequence[int]) -> None:
-    """Remove the decisions `ids` with what their detectors said."""
-    for table, column in ((detections, detections.c.decision_id), (decisions, decisions.c.id)):
-        for start in range(0, len(ids), FETCHED):
-            connection.execute(delete(table).where(column.in_(ids[start : start + FETCHED])))
+            last = connection.execute(select(func.max(some.c.id))).scalar()
+            if last is None:
+                return None, 0
+            # By range, in the database: a list of numbers would be fetched, written out and parsed again.
+            gone = 0
+            for id in (detections.c.decision_id, decisions.c.id):
+                kept = exists().where(quarantine.c.decision_id == id)
+                gone = connection.execute(delete(id.table).where(id > after, id <= last, ~kept)).rowcount
+        return last, gone
 
 
 def within(span: Span, id: ColumnElement[int] = decisions.c.id) -> list[ColumnElement[bool]]:

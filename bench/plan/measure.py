@@ -83,7 +83,7 @@ def _measure(preset: str, server: Server, images: Sequence[bytes], seconds: floa
     device = sum(alone.device) / len(alone.device)
     points = {1.0: device}
     requests = [server.request(image) for image in images]
-    loop = 0.0
+    loop = most = 0.0
     for callers in CALLERS:
         before, counted = Counted.of(server), batches(server)
         outcome = asyncio.run(closed_loop(server.url, requests, callers, seconds))
@@ -94,11 +94,12 @@ def _measure(preset: str, server: Server, images: Sequence[bytes], seconds: floa
         spent = sum(after.seconds[stage] - before.seconds[stage] for stage in ("predict", "detect"))
         if counted["batches"] >= LEAST_BATCHES and size > 1.5 * max(points):
             points[size] = spent / counted["batches"]
+        most = max(most, outcome.rate)
         loop = (after.seconds["loop"] - before.seconds["loop"]) / len(outcome.latencies)
     whole = sum(alone.whole) / len(alone.whole)
     front = Front(loop, max(0.0, whole - device - loop))
     spread = tuple(each / device for each in alone.device)
-    return ServiceTimes(preset, round(rows), tuple(points.items()), spread, front)
+    return ServiceTimes(preset, round(rows), tuple(points.items()), spread, front, most)
 
 
 def _alone(server: Server, images: Sequence[bytes], seconds: float) -> _Alone:

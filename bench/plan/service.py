@@ -24,6 +24,8 @@ class ServiceTimes:
 
     `rows`: forward rows that an image may cost at most, which the batcher counts. `points`: (images in
     a batch, mean seconds of the device), by images. `spread`: seconds of like batches over their mean.
+    `most`: images a second that were answered at best, where that was measured. A device waits between
+    batches for an event loop and decoders that share its cores, so batch times alone promise more.
     """
 
     preset: str
@@ -31,6 +33,7 @@ class ServiceTimes:
     points: tuple[tuple[float, float], ...]
     spread: tuple[float, ...] = (1.0,)
     front: Front = Front()
+    most: float | None = None
 
     def __post_init__(self) -> None:
         """Raises `PlanError` for what cannot have been measured."""
@@ -39,10 +42,15 @@ class ServiceTimes:
             raise PlanError(f"{self.preset}: no service times, or none in order of images")
         if min(seconds for _, seconds in self.points) <= 0 or not self.spread or min(self.spread) <= 0:
             raise PlanError(f"{self.preset}: a service time is not above 0")
+        if self.most is not None and self.most <= 0:
+            raise PlanError(f"{self.preset}: nothing was answered")
 
     def seconds(self, images: float) -> float:
         """Mean seconds of a batch: between two measured ones on the line through them, beyond the last one on
-        the line from the first through it. Below the first as for the first."""
+        the line from the first through it. Below the first as for the first. Never faster than `most`."""
+        return max(self._device(images), images / self.most if self.most else 0.0)
+
+    def _device(self, images: float) -> float:
         sizes = [size for size, _ in self.points]
         if images <= sizes[0] or len(sizes) == 1:
             return self.points[0][1] * (max(1.0, images / sizes[0]) if len(sizes) == 1 else 1.0)
@@ -73,4 +81,8 @@ class ServiceTimes:
         """Raises `KeyError`, `TypeError` or `ValueError` for what `to_json` does not write."""
         points = tuple((float(images), float(seconds)) for images, seconds in content["points"])
         spread = tuple(float(each) for each in content["spread"])
-        return cls(str(content["preset"]), int(content["rows"]), points, spread, Front(**content["front"]))
+        most = content.get("most")  # earlier releases did not measure it
+        return cls(
+            str(content["preset"]), int(content["rows"]), points, spread, Front(**content["front"]),
+            None if most is None else float(most),
+        )  # fmt: skip

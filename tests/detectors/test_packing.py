@@ -146,7 +146,7 @@ def test_what_cannot_be_packed_says_why(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(module, "_reorder", lambda *_: None.missing)  # type: ignore[attr-defined]
     with pytest.raises(UnsupportedNetwork, match="AttributeError"):
         pack_network(network, images)
-    monkeypatch.setattr(module, "OPERATOR", None)
+    monkeypatch.setattr(module, "PACKED_CONVOLUTION", None)
     with pytest.raises(UnsupportedNetwork, match="this build of torch"):
         pack_network(network, images)
 

@@ -33,6 +33,7 @@ CLOSED = 16  # callers whose closed loop finds the capacity
 LOAD = 1.2
 GROWTH_MIB_PER_HOUR = 60.0  # more is no flat memory; 10 MiB in ten minutes
 DEADLINE_MS = 2000
+KEPT_DECISIONS = 60_000  # reached within a minute: old ones are being removed for most of the time
 CLIENTS, CONNECTIONS = 18, 50  # httpx looks through all connections of a client for every request
 GRACE_S = 1.0  # for the way there and back, and a client as busy as the gateway
 
@@ -181,7 +182,8 @@ def soak(seconds: float, directory: Path) -> Soak:
     """Overload a gateway with its data in `directory` for so many seconds."""
     report = Soak()
     settings = {"bundle": write_bundle(directory / "bundle"), "data_dir": directory / "data", "device": "cpu",
-                "alpha": 0.4, "detectors": ["spc", "psc"], "psc_n": 2, "queue_rows": 4096}  # fmt: skip
+                "alpha": 0.4, "detectors": ["spc", "psc"], "psc_n": 2, "queue_rows": 4096,
+                "decision_rows": KEPT_DECISIONS}  # fmt: skip
     with Service(**settings) as service:
         assert service.http.post("/calibrate", files=form(pngs(60, seed=1))).status_code == 201
         asyncio.run(_run(service.url, service.process.pid, seconds, report))

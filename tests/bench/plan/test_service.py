@@ -28,6 +28,20 @@ def test_capacity_is_that_of_the_best_batch_or_of_the_event_loop() -> None:
     assert ServiceTimes("x", 6, points, front=Front(loop=0.008)).capacity(8) == pytest.approx(125)
 
 
+def test_it_never_does_more_than_it_was_seen_to_do() -> None:
+    points = ((1.0, 0.010), (8.0, 0.040))
+    service = ServiceTimes("x", 6, points, most=160.0)
+    assert service.seconds(1) == 0.010  # 100 a second
+    assert service.seconds(8) == pytest.approx(0.050)  # and not 0.040, 200 a second
+    assert service.seconds(32) == pytest.approx(0.2)
+    assert service.capacity(64) == pytest.approx(160)
+    assert ServiceTimes.from_json(json.loads(json.dumps(service.to_json()))) == service
+    older = {name: value for name, value in service.to_json().items() if name != "most"}
+    assert ServiceTimes.from_json(older) == ServiceTimes("x", 6, points)
+    with pytest.raises(PlanError, match="nothing was answered"):
+        ServiceTimes("x", 6, points, most=0.0)
+
+
 def test_alone_is_the_slow_end_of_one_image_and_http() -> None:
     spread = tuple([1.0] * 98 + [3.0, 3.0])
     service = ServiceTimes("x", 6, ((1, 0.010),), spread, Front(0.001, 0.002))
