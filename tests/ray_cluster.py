@@ -80,15 +80,21 @@ class RayCluster:
     def _program(self, name: str) -> list[str]:
         return [str(self.python), str(self.python.parent / name)]
 
-    def deploy(self, scorers: int, **settings: Any) -> None:
-        """As `serve deploy deploy/ray/serve.yaml` does it; returns when Ray has taken the order."""
+    def deploy(self, scorers: int | dict[str, Any], **settings: Any) -> None:
+        """As `serve deploy deploy/ray/serve.yaml` does it; returns when Ray has taken the order. `scorers` is
+        their number, or Ray's `autoscaling_config`."""
         config = yaml.safe_load((ROOT / "deploy" / "ray" / "serve.yaml").read_text(encoding="utf-8"))
         config["http_options"]["port"] = self.port
         (application,) = config["applications"]
         application["args"] = settings
         for each in application["deployments"]:
             each["ray_actor_options"] = {"num_cpus": 0.1}
-            each["num_replicas"] = scorers if each["name"] == "scorer" else 1
+            each["num_replicas"] = 1
+            if each["name"] == "scorer" and isinstance(scorers, int):
+                each["num_replicas"] = scorers
+            elif each["name"] == "scorer":
+                del each["num_replicas"]
+                each["autoscaling_config"] = scorers
         file = self.folder / "serve.yaml"
         file.write_text(yaml.safe_dump(config), encoding="utf-8")
         address = f"http://127.0.0.1:{self.dashboard}"

@@ -1,5 +1,5 @@
 """Triggerwall on a real Ray Serve with a real PostgreSQL, while replicas die, calibrations change, the
-database is away, and a new configuration is rolled out."""
+database is away, a new configuration or another model is rolled out, and scorers come and go."""
 
 import os
 import signal
@@ -36,6 +36,14 @@ SETTINGS: dict[str, Any] = {
     "decode_threads": 2,
     "decision_flush_ms": 50,
     "request_timeout_ms": 120_000,  # on a busy machine nobody shall be told 504
+}
+# Ray's autoscaling, in a hurry: its own delays are half a minute and ten.
+BY_WORK = {
+    "min_replicas": 1,
+    "max_replicas": 2,
+    "target_ongoing_requests": 0.5,
+    "upscale_delay_s": 1,
+    "downscale_delay_s": 3,
 }
 IMAGES = pixels(24, seed=7)
 FILES = [encoded(image) for image in IMAGES]
@@ -218,6 +226,47 @@ def test_no_fault_lets_anything_slip_through(postgres: Postgres, tmp_path: Path)
         check_decisions(traffic, database)
         info = httpx.get(f"{cluster.url}/info", headers=ADMIN).json()
         assert (info["decisions"]["dropped"], info["decisions"]["problem"]) == (0, None)
+
+
+@PATIENT
+def test_another_model_is_rolled_out_and_scorers_come_and_go_with_the_work(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    """No label of either model leaves that a calibration of that model did not let through."""
+    models = [{"bundle": str(write_bundle(tmp_path / f"{seed}", seed=seed))} for seed in (0, 1)]
+    database = postgres.create()
+    settings = {"data_dir": str(tmp_path / "data"), **SETTINGS}
+    with RayCluster(TRIGGERWALL_DATABASE_URL=database) as cluster:
+        cluster.deploy(1, **models[0], **settings)
+        cluster.until_running(1)
+        calibrations = [calibrate(cluster.url, 1)]
+        with Traffic(cluster.url) as traffic:
+            traffic.until(30)
+            cluster.deploy(1, **models[1], **settings)
+            time.sleep(1)
+            cluster.until_running(1)
+            quiet = len(traffic.good())
+            time.sleep(LAG_S)
+            assert len(traffic.good()) - quiet <= 3, "answers that were under way, one a thread"
+            calibrations.append(calibrate(cluster.url, 2))
+            traffic.until(30)
+
+            cluster.deploy(BY_WORK, **models[1], **settings)
+            cluster.until_running(2)
+            traffic.until(60)
+        cluster.until_running(1)
+    seen = Counter(calibration_of(each) for each in traffic.good())
+    assert set(seen) == {*calibrations}
+    experts = [Expected(Settings(database_url=database, **model, **settings)) for model in models]
+    for each in traffic.good():
+        calibration = calibration_of(each)
+        expert = experts[calibrations.index(calibration)]
+        assert labels_of(each) == expert.labels(calibration, each.places)
+    others = [each.response for each in traffic.answers if each.response.status_code != 200]
+    assert {each.status_code for each in others} == {503}
+    assert all(int(each.headers["retry-after"]) >= 1 for each in others)
+    print(seen, Counter(each.json()["type"].rpartition(":")[2] for each in others))
+    check_decisions(traffic, database)
 
 
 def check_answers(
