@@ -266,8 +266,9 @@ def test_another_model_is_rolled_out_and_scorers_come_and_go_with_the_work(
     assert {each.status_code for each in others} == {503}
     slugs = Counter(each.json()["type"].rpartition(":")[2] for each in others)
     print(seen, slugs)
-    assert slugs["not-calibrated"] > 0  # by the new model, until its first calibration; waiting mends nothing
-    assert sum("retry-after" not in each.headers for each in others) == slugs["not-calibrated"]
+    # What the new model says until its first calibration. Waiting mends nothing: no Retry-After.
+    assert slugs["calibration-mismatch"] > 0
+    assert sum("retry-after" not in each.headers for each in others) == slugs["calibration-mismatch"]
     check_decisions(traffic, database)
 
 
