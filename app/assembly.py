@@ -146,7 +146,6 @@ def _build(name: DetectorName, classifier: Classifier, settings: Settings) -> De
     if name == "psc":
         if info.layers is not None and not info.layers.amplified:
             raise UnsupportedNetwork(f"IBD-PSC amplifies BatchNorm layers: {info.layers.why_none()}")
-        traced = _traced(classifier, settings)
         return IbdPsc(
             classifier,
             example_batch(classifier),
@@ -158,9 +157,9 @@ def _build(name: DetectorName, classifier: Classifier, settings: Settings) -> De
                 prefer=settings.psc_engine,
                 dtype=getattr(torch, settings.psc_precision),
                 channels_last=settings.psc_channels_last,
-                fold=settings.psc_fold and traced is None,
+                fold=settings.psc_fold,
                 compile=settings.psc_compile,
-                traced=traced,
+                traced=_shared_trace(classifier, settings),
             ),
             precision=settings.psc_precision,
         )
@@ -171,7 +170,7 @@ def _build(name: DetectorName, classifier: Classifier, settings: Settings) -> De
     return ScaleUp(classifier, settings.spc_scales, normalised=name == "nspc")
 
 
-def _traced(classifier: Classifier, settings: Settings) -> Trace | None:
+def _shared_trace(classifier: Classifier, settings: Settings) -> Trace | None:
     """The packed network, for the fork engine to share, unless it is asked for an arithmetic of its own."""
     runner = classifier.runner if isinstance(classifier, TorchClassifier) else None
     own = settings.psc_precision != "float32" or settings.psc_channels_last or settings.psc_compile

@@ -41,9 +41,9 @@ def build_engine(
     `Copies`, in float32, with the reason in its `engine` and in the log.
 
     `example` (B ≥ 1, C, H, W): real benign images, of which the first 16 are used; two or more let the
-    check see a network that mixes the images of a batch. Where a fork of `traced` fails, one of a
-    new trace is tried. The rest as for `Fork`. Raises `InputError` for
-    arguments out of range, and for an ω at which the amplified networks overflow float32.
+    check see a network that mixes the images of a batch. Where a fork of `traced` fails, one of a new trace
+    is tried. The rest as for `Fork`. Raises `InputError` for arguments out of range, and for an ω at which
+    the amplified networks overflow float32.
     """
     if prefer not in ("fork", "copies"):
         raise InputError(f"prefer must be 'fork' or 'copies', not {prefer!r}")
@@ -61,7 +61,7 @@ def build_engine(
     except Exception as error:  # a stranger's network: whatever goes wrong, `Copies` can still run it
         if traced is not None:  # what was done to it since may be what went wrong
             log.warning("the fork engine cannot use the shared network and traces its own: %s", error)
-            return build_engine(network, omega, counts, order, example)
+            return build_engine(network, omega, counts, order, example, fold=fold)
         why = str(error) if isinstance(error, UnsupportedNetwork) else f"{type(error).__name__}: {error}"
         why = why.splitlines()[0][:200] if why else "unknown"
         log.warning("the fork engine cannot run this network and copies of it are used: %s", why)

@@ -70,8 +70,8 @@ class Fork:
         values); `fold` folds BatchNorm into convolutions, which holds a second set of their weights.
         `compile` hands the segments to torch.compile at their first call (another set of weights on a CPU),
         and runs them eagerly where that fails; `bucketed` pads batches to few sizes, by default where
-        each size is compiled. `traced`, of this network and images of this shape, is shared instead of
-        tracing again; its arithmetic is its own, so it goes with none of the above. Raises `InputError`, and
+        each size is compiled. `traced`, of this network and images of this shape, is shared as it is
+        instead of tracing (and folding) again; it goes with no other arithmetic. Raises `InputError`, and
         `UnsupportedNetwork` where it cannot be traced.
         """
         check_network(network)
@@ -81,7 +81,7 @@ class Fork:
             raise InputError(f"dtype must be float32, bfloat16 or float16, not {dtype}")
         if channels_last and example.ndim != 4:
             raise InputError(f"channels_last is for images (B, C, H, W), not {example.ndim} dimensions")
-        if traced is not None and (dtype in REDUCED or channels_last or fold or compile):
+        if traced is not None and (dtype in REDUCED or channels_last or compile):
             raise InputError("a network that is traced already keeps its own arithmetic: ask for no other")
         self.counts = tuple(counts)
         self.omega = float(omega)

@@ -131,7 +131,7 @@ def test_a_traced_network_has_its_own_arithmetic() -> None:
     network, images = small()
     traced = pack_network(network, images).trace
     order = batch_norm_order(network, images)
-    for other in ({"dtype": torch.bfloat16}, {"channels_last": True}, {"fold": True}, {"compile": True}):
+    for other in ({"dtype": torch.bfloat16}, {"channels_last": True}, {"compile": True}):
         with pytest.raises(InputError, match="own arithmetic"):
             Fork(network, 1.5, [2], order, images, traced=traced, **other)  # type: ignore[arg-type]
 
