@@ -213,8 +213,8 @@ class DecisionStore:
     def _remove_some(self, after: int, bound: int) -> tuple[int | None, int]:
         """Remove the first few decisions above number `after` and below `bound`; return how far that came,
         None at the end, and how many are gone."""
-        span = (decisions.c.id > after, decisions.c.id < bound)
-        some = select(decisions.c.id).where(*span).order_by(decisions.c.id).limit(REMOVED).subquery()
+        free = (decisions.c.id > after, decisions.c.id < bound, ~_held(decisions.c.id))
+        some = select(decisions.c.id).where(*free).order_by(decisions.c.id).limit(REMOVED).subquery()
         with self._database.write() as connection:
             last = connection.execute(select(func.max(some.c.id))).scalar()
             if last is None:
@@ -222,9 +222,13 @@ class DecisionStore:
             # By range, in the database: a list of numbers would be fetched, written out and parsed again.
             gone = 0
             for id in (detections.c.decision_id, decisions.c.id):
-                kept = exists().where(quarantine.c.decision_id == id)
-                gone = connection.execute(delete(id.table).where(id > after, id <= last, ~kept)).rowcount
+                gone = connection.execute(delete(id.table).where(id > after, id <= last, ~_held(id))).rowcount
         return last, gone
+
+
+def _held(id: ColumnElement[int]) -> ColumnElement[bool]:
+    """An image in quarantine was last judged by the decision with this number."""
+    return exists().where(quarantine.c.decision_id == id)
 
 
 def within(span: Span, id: ColumnElement[int] = decisions.c.id) -> list[ColumnElement[bool]]:

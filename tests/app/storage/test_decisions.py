@@ -169,6 +169,21 @@ class TestRetention:
         store.add([decision(n) for n in range(7)])
         assert store.retain(oldest=None, most=2) == 5
 
+    def test_steps_go_past_what_is_held(
+        self, store: DecisionStore, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("app.storage.decisions.REMOVED", 2)
+        made = [decision(n, said(0.9)) for n in range(9)]
+        store.add(made)
+        held = made[1:5]
+        QuarantineStore(database).add(
+            [Arrival(each.image_sha256, each.id, 0.0, 10, "image/png") for each in held]
+        )
+        assert store.retain(oldest=None, most=1) == 4
+        assert seconds(store) == [8, 4, 3, 2, 1]
+        with database.read() as connection:
+            assert connection.exec_driver_sql("SELECT count(*) FROM detections").scalar_one() == 5
+
     def test_not_what_an_image_in_quarantine_was_judged_by(
         self, store: DecisionStore, database: Database
     ) -> None:
