@@ -30,16 +30,16 @@ run(service, service.state.gateway, [listener])
 class Service:
     """Starts with the `with` block and is killed at its end; `stop` ends it politely."""
 
-    def __init__(self, errors: IO[bytes] | None = None, **settings: Any) -> None:
-        """`errors` takes what the process writes to its standard error."""
-        self._errors = errors
+    def __init__(self, errors: IO[bytes] | None = None, before: str = "", **settings: Any) -> None:
+        """`errors` takes what the process writes to its standard error; it runs the code `before` first."""
+        self._errors, self._code = errors, before + RUN
         self._settings = json.dumps(
             {name: str(v) if isinstance(v, Path) else v for name, v in settings.items()}
         )
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", RUN, self._settings],
+            [sys.executable, "-c", self._code, self._settings],
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,

@@ -89,3 +89,14 @@ def test_a_second_signal_skips_the_notice(make_settings: MakeSettings) -> None:
         await asyncio.wait_for(serving, 20)
 
     asyncio.run(main())
+
+
+def test_the_collector_does_not_look_again_at_what_is_there_at_start(settings: dict[str, object]) -> None:
+    """In a process of its own: what is frozen stays so."""
+    told = "import gc, atexit; atexit.register(lambda: print(gc.get_freeze_count(), flush=True))\n"
+    with Service(before=told, **{**settings, "stop_notice_s": 0}) as service:
+        assert service.http.get("/readyz").status_code == 200
+        assert service.stop() == 0
+        assert service.process.stdout is not None
+        frozen = int(service.process.stdout.readline())
+    assert frozen > 100_000
