@@ -203,17 +203,17 @@ def figures_table(study: Study, figures: Sequence[Figures]) -> Table:
         f"{study.classifier.info.name}: {attack}; calibrated on "
         f"{len(study.calibration)}, judged {len(study.benign)} benign and {len(study.poisoned)} triggered"
     )
-    headings = ("AUROC", "of target class", "TPR/FPR at 1 %", "TPR/FPR at 5 %", "TPR/FPR at paper's T")
-    table = slim_table(title, "detector", *headings, "passes, benign/ triggered", "early ≠ full/all")
+    headings = ("AUROC", "of target class", "TPR / FPR at 1 %", "TPR / FPR at 5 %", "TPR / FPR at paper's T")
+    table = slim_table(title, "detector", *headings, "passes, benign / triggered", "early ≠ full / all")
     limits = (*map(str, BUDGETS), "fixed")
     for each in figures:
         table.add_row(
             each.detector,
             _told(each.auroc),
             _told(each.target_auroc),
-            *[f"{_told(each.tpr.get(name))}/{each.fpr[name]:.3f}" for name in limits],
-            "/".join(_told(passes, 2) for passes in each.passes),
-            f"{each.unequal}/{each.compared}",
+            *[f"{_told(each.tpr.get(name))} / {each.fpr[name]:.3f}" for name in limits],
+            " / ".join(_told(passes, 2) for passes in each.passes),
+            f"{each.unequal} / {each.compared}",
         )
     return table
 
