@@ -90,8 +90,8 @@ def settle_memory() -> None:
     """Take what is there now out of the collector's sight. Of half a million objects, most of them torch's,
     every full collection looked at each: a third of a second in which nothing else ran.
 
-    What is replaced later, such as the engine of the calibration in force at start, is still freed unless
-    it is in a cycle; that happens once, as what comes after the start is collected as ever.
+    Of that, what is replaced later and is in a cycle is never freed: the first calibration's engine, and
+    nothing after it, as what comes after the start is collected as ever.
     """
     gc.collect()
     gc.freeze()
