@@ -54,7 +54,7 @@ class TrainingRun:
         torch.manual_seed(self.settings.seed + self.epoch)
         self.network.train()
         for batch in self.data.epoch(self.settings, self.generator):
-            with torch.autocast(device.type, torch.bfloat16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
                 loss = self._loss(batch.to(device))
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()

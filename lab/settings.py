@@ -26,4 +26,5 @@ class TrainSettings(BaseModel):
     weight_decay: float = Field(default=5e-4, ge=0)
     crop_padding: int = Field(default=4, ge=0)
     flip: bool = True
+    precision: Literal["bf16", "float32"] = "bf16"  # of the forward pass; bf16 by autocast
     seed: int = 0

@@ -26,6 +26,7 @@ __all__ = [
     "Device",
     "Images",
     "Out",
+    "Precision",
     "Seed",
     "console",
     "errors",
@@ -51,6 +52,9 @@ Channels = Annotated[int, typer.Option(help="1 for grey images, 3 for colour.")]
 Calibration = Annotated[int, typer.Option(min=20, help="Benign test images to calibrate on.")]
 Images = Annotated[int, typer.Option(min=1, help="Benign images to judge, at most; as many triggered.")]
 Out = Annotated[Path | None, typer.Option(help="Write the figures there as JSON.")]
+Precision = Annotated[
+    str, typer.Option(help="Of the training: bf16 or float32, whichever this processor computes faster.")
+]
 Seed = Annotated[int, typer.Option(help="Draws which images play which part.")]
 Device = Annotated[str, typer.Option(help="A torch device: cpu, cuda, cuda:1.")]
 

@@ -9,6 +9,7 @@ from lab.commands.common import (
     DATA_HELP,
     DEFAULT_DEVICE,
     Device,
+    Precision,
     console,
     fail,
     open_device,
@@ -39,12 +40,18 @@ def study_command(
     ] = None,
     no_train: Annotated[bool, typer.Option("--no-train", help="Judge what is trained already.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check it and list what is to do.")] = False,
+    precision: Precision | None = None,
     device: Device = DEFAULT_DEVICE,
 ) -> None:
     """Train and judge all bundles of a study; skips what is done, goes on with what was interrupted."""
     with told_plainly():
         study, where = read_matrix(matrix), open_device(device)
-        named = {"data": data, "out": out, "bundles": (*study.bundles, *bundle) if bundle else None}
+        named = {
+            "data": data,
+            "out": out,
+            "bundles": (*study.bundles, *bundle) if bundle else None,
+            "defaults": study.defaults | {"precision": precision} if precision else None,
+        }
         study = changed(study, **{key: value for key, value in named.items() if value is not None})
         study = trained_already(study) if no_train else study
         images = _images(study)

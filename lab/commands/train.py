@@ -13,6 +13,7 @@ from lab.commands.common import (
     Channels,
     Data,
     Device,
+    Precision,
     Seed,
     console,
     open_device,
@@ -48,6 +49,7 @@ def train_command(
     crop_padding: Annotated[int, typer.Option(min=0, help="Random-crop augmentation, pixels.")] = 4,
     flip: Annotated[bool, typer.Option(help="Mirror half of the images.")] = True,
     exclude: Annotated[list[str] | None, typer.Option(help="Leave out images that occur there.")] = None,
+    precision: Precision = "bf16",
     seed: Seed = 0,
     device: Device = DEFAULT_DEVICE,
 ) -> None:
@@ -59,6 +61,7 @@ def train_command(
                 "attack_settings": _assignments(attack_setting or []), "target": target,
                 "poison_rate": poison_rate, "objective": objective, "objective_weight": objective_weight,
                 "epochs": epochs, "crop_padding": crop_padding, "flip": flip, "seed": seed,
+                "precision": precision,
             }
         )  # fmt: skip
         where = open_device(device)

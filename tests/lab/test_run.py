@@ -32,3 +32,17 @@ def test_the_objective_gains_weight_over_the_first_half(step: int, weight: float
     plain = F.cross_entropy(network(batch.images), batch.labels)
     torch.testing.assert_close(run._loss(batch), (1 - weight) * plain + weight * 100)
     assert asked == [step]
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("float32", torch.float32)])
+def test_the_forward_pass_has_the_precision_that_was_asked_for(
+    precision: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    seen = []
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    network[1].register_forward_hook(lambda _module, _inputs, output: seen.append(output.dtype))
+    images = torch.randint(0, 256, (20, 3, 2, 2), dtype=torch.uint8)
+    data = TrainingSet.clean(ImageSet(images, torch.arange(20) % 2, ("a", "b")))
+    settings = TrainSettings(name="x", epochs=2, batch_size=5, crop_padding=0, precision=precision)
+    TrainingRun(network, settings, data, tmp_path).one_epoch(torch.device("cpu"), lambda: None)
+    assert seen == [dtype] * 4

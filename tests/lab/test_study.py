@@ -237,3 +237,11 @@ def test_judging_without_training(tmp_path: Path) -> None:
     assert (code, (tmp_path / "other" / "tiny_cnn-badnets" / "evaluation.json").exists()) == (0, True)
     gone = run(path, "--data", str(tmp_path / "gone.zip"), "--no-train")
     assert "neither a folder nor a zip" in gone[2]
+
+
+def test_a_precision_for_all_runs_can_be_given(study: Path) -> None:
+    assert run(study, "--precision", "float32")[0] == 0
+    record = json.loads(
+        (study.parent / "runs" / "tiny_cnn-benign" / "training.json").read_text(encoding="utf-8")
+    )
+    assert record["settings"]["precision"] == "float32"
