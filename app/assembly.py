@@ -15,7 +15,9 @@ from detectors.engine import build_engine
 from detectors.frequency import Frequency
 from detectors.ibd_psc import IbdPsc
 from detectors.inconsistency import Inconsistency
+from detectors.label_profile import LabelProfile
 from detectors.packing import PackedNetwork, pack_network
+from detectors.probes import PRESETS
 from detectors.profile import Profile
 from detectors.scale_up import ScaleUp
 from detectors.shrinkpad import shrinkpad
@@ -36,6 +38,7 @@ NEEDS: dict[DetectorName, Access] = {
     "psc": IbdPsc.needs,
     "spc": ScaleUp.needs,
     "nspc": ScaleUp.needs,
+    "label_profile": LabelProfile.needs,
     "strip": Strip.needs,
     "teco": TeCo.needs,
     "shrinkpad": Inconsistency.needs,
@@ -47,7 +50,7 @@ OTHERWISE = {"torchscript": ", or export the network with torch.export or to ONN
 """What else the operator of a backend can do to give more access."""
 
 BUILDERS: dict[DetectorName, Callable[[Classifier], Detector]] = {
-    "profile": Profile,
+    "label_profile": LabelProfile,
     "teco": TeCo,
     "shrinkpad": shrinkpad,
     "deepsweep": deepsweep,
@@ -163,6 +166,8 @@ def _build(name: DetectorName, classifier: Classifier, settings: Settings) -> De
             ),
             precision=settings.psc_precision,
         )
+    if name == "profile":
+        return Profile(classifier, PRESETS[settings.profile_preset])
     if name == "strip":
         return Strip(classifier, settings.strip_overlays, settings.strip_blend)
     if name in BUILDERS:

@@ -25,7 +25,7 @@ from app.policy import Mode
 __all__ = ["DetectorName", "ImageFormat", "Settings", "SettingsError", "unknown_variables"]
 
 DetectorName = Literal[
-    "profile", "psc", "spc", "nspc", "strip", "teco", "shrinkpad", "deepsweep", "frequency"
+    "profile", "psc", "spc", "nspc", "label_profile", "strip", "teco", "shrinkpad", "deepsweep", "frequency"
 ]
 ImageFormat = Literal["PNG", "JPEG", "WEBP", "BMP", "PPM", "GIF", "TIFF", "AVIF"]
 MEBIBYTE = 1024 * 1024
@@ -157,6 +157,11 @@ class Settings(BaseSettings):
     )
     detectors: Annotated[tuple[DetectorName, ...], NoDecode, CommaSeparated] = Field(
         default=("profile", "psc", "spc"), min_length=1, description="Detectors; each has to clear an image."
+    )
+    profile_preset: Literal["fast", "balanced", "thorough"] = Field(
+        default="balanced",
+        description="The profile's probes: `fast` (4, under 3 on average), `balanced` (6, under 4), "
+        "`thorough` (6 of every image: whoever knows the probes has more of them to pass).",
     )
     packed_weights: bool = Field(
         default=True,

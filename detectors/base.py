@@ -95,9 +95,9 @@ class Classifier(Protocol):
 
 @dataclass
 class Terms:
-    """The terms of one bounded mean, filled in as they are evaluated.
+    """What a score is made of, filled in as it is evaluated: the terms of a mean, or answers to probes.
 
-    `values` (B, n) float32 in [0, 1]; `known` (B, n) bool. Two scores over the same terms (SPC and
+    `values` (B, n) float32, 0 until known; `known` (B, n) bool. Two scores over the same terms (SPC and
     NSPC) share one `Terms`, so that nothing is computed twice for one image. `begun`: some are known.
     """
 
@@ -137,7 +137,7 @@ class BasePass:
         return self._terms[key]
 
     def evaluated(self) -> Tensor:
-        """(B,) int64: how many terms of bounded means were evaluated for each image so far."""
+        """(B,) int64: how many terms were evaluated for each image so far."""
         counts = [terms.known.sum(1) for terms in self._terms.values()]
         return torch.stack(counts).sum(0) if counts else torch.zeros_like(self.labels)
 

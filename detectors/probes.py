@@ -1,109 +1,121 @@
-"""Small changes to an image that leave what it shows alone: the questions of the consistency profile.
+"""The questions of the consistency profile: named changes to an image, each with what it needs and costs.
 
 A trigger answers them abnormally in either direction: a static patch survives what benign content does
-not, a fragile one (a warp, a faint pattern) dies under what benign content survives. All are
-deterministic: there is nothing that a caller could draw again until it suits him.
+not, a fragile one (a warp, a faint pattern) dies under what benign content survives. `docs/results/probes.md`
+has what each was worth.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
+from itertools import accumulate
+from typing import Literal
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from detectors import changes
+from detectors.base import Access, InputError
+from detectors.copies import Change
 
-__all__ = ["PROBES", "Probe"]
+__all__ = ["PRESETS", "PROBES", "Ladder", "Preset", "Probe", "probes_named"]
 
-NOISE_SEED = 20240229
-NOISE = 0.06  # standard deviation, in pixel units of [0, 1]
-DEGREES = 12
-SHRUNK = 0.75
+Kind = Literal["transform", "blend", "scale"]
+Preset = Literal["fast", "balanced", "thorough"]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """`apply`: images (B, C, H, W) in [0, 1] → changed images of the same shape and range, on the same
-    device. Costs one forward pass. A calibration is bound to `strength`: another one is another probe."""
+    """One question. `apply`: images (B, C, H, W) in [0, 1] → changed images of the same shape and range.
+
+    It costs `cost` forward passes and needs an answer of the classifier: a label will do (`needs`), and
+    log-odds say more. A calibration is bound to `strength`: another one is another probe.
+    """
 
     name: str
     strength: str
-    apply: Callable[[Tensor], Tensor]
+    apply: Change
+    kind: Kind = "transform"
+    cost: float = 1.0
+    needs: Access = Access.LABELS
 
 
-# What the probes need besides the images depends on their shape alone: it is made once and stays on the
-# device, since making it for every batch would copy it there for every batch.
-
-
-@lru_cache(maxsize=16)
-def binomial(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """(3, 3): the product of (1 2 1)/4 with itself."""
-    line = torch.tensor([0.25, 0.5, 0.25])
-    return (line[:, None] * line[None, :]).to(device, dtype)
-
-
-@lru_cache(maxsize=16)
-def rotation_grid(shape: torch.Size, degrees: float, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """(1, H, W, 2): where each pixel of a rotated image (C, H, W) comes from."""
-    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    height, width = shape[-2:]
-    matrix = torch.tensor([[[cosine, -sine * height / width, 0.0], [sine * width / height, cosine, 0.0]]])
-    return F.affine_grid(matrix, [1, *shape], align_corners=False).to(device, dtype)
-
-
-@lru_cache(maxsize=16)
-def noise_pattern(shape: torch.Size, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """(C, H, W): the one pattern of noise."""
-    generator = torch.Generator().manual_seed(NOISE_SEED)
-    return torch.randn(shape, generator=generator).mul(NOISE).to(device, dtype)
-
-
-def flip(images: Tensor) -> Tensor:
-    """Left and right exchanged."""
-    return images.flip(-1)
-
-
-def blur(images: Tensor) -> Tensor:
-    """A binomial 3×3 blur, (1 2 1)/4 along either axis, edges repeated."""
-    channels = images.shape[1]
-    kernel = binomial(images.device, images.dtype).expand(channels, 1, 3, 3)
-    return F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels)
-
-
-def shift(images: Tensor) -> Tensor:
-    """A sixteenth of the side (2 pixels of 32) down and to the right, edges repeated."""
-    height, width = images.shape[-2:]
-    down, right = max(1, round(height / 16)), max(1, round(width / 16))
-    padded = F.pad(images, (right, 0, down, 0), mode="replicate")
-    return padded[..., :height, :width]
-
-
-def rotate(images: Tensor, degrees: float = DEGREES) -> Tensor:
-    """A rotation about the middle, bilinear, edges repeated."""
-    grid = rotation_grid(images.shape[1:], degrees, images.device, images.dtype)
-    grid = grid.expand(len(images), *grid.shape[1:])
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
-
-def shrink(images: Tensor) -> Tensor:
-    """Three quarters of the size and back, bilinear: fine detail is lost."""
-    height, width = images.shape[-2:]
-    small = (max(1, round(height * SHRUNK)), max(1, round(width * SHRUNK)))
-    less = F.interpolate(images, small, mode="bilinear", align_corners=False, antialias=True)
-    return F.interpolate(less, (height, width), mode="bilinear", align_corners=False)
-
-
-def noise(images: Tensor) -> Tensor:
-    """One fixed pattern of Gaussian noise added to every image, clipped to [0, 1]."""
-    return (images + noise_pattern(images.shape[1:], images.device, images.dtype)).clamp(0, 1)
-
-
-PROBES = (
-    Probe("flip", "left and right", flip),
-    Probe("blur", "3×3 binomial", blur),
-    Probe("shift", "1/16 of the side", shift),
-    Probe("rotate", f"{DEGREES} degrees", rotate),
-    Probe("shrink", f"to {SHRUNK}", shrink),
-    Probe("noise", f"{NOISE} of seed {NOISE_SEED}", noise),
+_ALL = (
+    Probe("flip", "left and right", changes.flip),
+    Probe("over", "top and bottom", changes.turn_over),
+    Probe("blur", "3×3 binomial", changes.blur),
+    Probe("median", "3×3", changes.median),
+    Probe("shift", "1/16 of the side", changes.shift),
+    Probe("back", "-1/16 of the side", partial(changes.move, direction=-1, share=1 / 16)),
+    Probe("far", "1/8 of the side", partial(changes.move, direction=1)),
+    Probe("far-back", "-1/8 of the side", partial(changes.move, direction=-1)),
+    Probe("rotate", "12 degrees", changes.rotate),
+    Probe("rotate-back", "-12 degrees", partial(changes.rotate, degrees=-12.0)),
+    Probe("turn", "25 degrees", partial(changes.rotate, degrees=25.0)),
+    Probe("turn-back", "-25 degrees", partial(changes.rotate, degrees=-25.0)),
+    Probe("within", "to 0.8, about the middle", changes.shrink_within),
+    Probe("zoom", "to 1.15, about the middle", partial(changes.shrink_within, share=1.15)),
+    Probe("shrink", "to 0.75", changes.shrink),
+    Probe("halve", "to 0.5", partial(changes.shrink, share=0.5)),
+    Probe("warp", "1 pixel of 32, seed 20240301", changes.warp),
+    Probe("noise", "0.06 of seed 20240229", changes.noise),
+    Probe("more-noise", "0.12 of seed 20240229", partial(changes.noise, strength=2.0)),
+    Probe("border", "outermost 1/8", changes.border),
+    Probe("middle", "1/2 of the side", changes.middle),
+    Probe("grey", "mean of the channels", changes.grey),
+    Probe("brighten", "by 0.2", changes.brighten),
+    Probe("dim", "to 0.5", partial(changes.scale, factor=0.5), "scale"),
+    Probe("posterise", "8 levels", changes.posterise),
+    Probe("mix", "half itself, upside down", changes.mix, "blend"),
+    Probe("x3", "pixels times 3", partial(changes.scale, factor=3.0), "scale"),
+    Probe("x7", "pixels times 7", partial(changes.scale, factor=7.0), "scale"),
 )
+
+PROBES = {probe.name: probe for probe in _ALL}
+"""Every probe there is, by name."""
+
+
+def probes_named(names: Sequence[str]) -> tuple[Probe, ...]:
+    """Raises `InputError` for an unknown name, for one that comes twice and for none at all."""
+    unknown = [name for name in names if name not in PROBES]
+    if unknown:
+        raise InputError(f"unknown probe {unknown[0]!r}; known: {', '.join(PROBES)}")
+    if not names or len(set(names)) < len(names):
+        raise InputError("name one probe or more, each once")
+    return tuple(PROBES[name] for name in names)
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Probes asked in turns: those of the first rung of every image, those of the next only of images that
+    the first has not cleared. A rung clears the share `clears` of benign images, those most usual so far."""
+
+    rungs: tuple[tuple[Probe, ...], ...]
+    clears: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Raises `InputError`."""
+        if not self.rungs or not all(self.rungs):
+            raise InputError("a ladder needs rungs, and each of them a probe")
+        if not 0 < self.clears < 1:
+            raise InputError(f"a rung clears a share of benign images between 0 and 1, not {self.clears}")
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        return tuple(probe for rung in self.rungs for probe in rung)
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """How many probes have been asked after each rung."""
+        return tuple(accumulate(map(len, self.rungs)))
+
+    @classmethod
+    def of(cls, *rungs: Sequence[str], clears: float = 0.5) -> "Ladder":
+        """By the probes' names."""
+        probes_named([name for rung in rungs for name in rung])
+        return cls(tuple(tuple(PROBES[name] for name in rung) for rung in rungs), clears)
+
+
+PRESETS: dict[Preset, Ladder] = {
+    "fast": Ladder.of(["shrink", "rotate"], ["flip", "blur"], clears=0.6),
+    "balanced": Ladder.of(["shrink", "rotate"], ["flip", "blur", "shift", "noise"], clears=0.6),
+    "thorough": Ladder.of(["flip", "blur", "shift", "rotate", "shrink", "noise"]),
+}
+"""What `lab probes` chose, see `docs/results/probes.md`."""

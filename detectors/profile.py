@@ -5,7 +5,12 @@ the log-odds of the predicted label under each, and measures how far the vector 
 images with the same prediction: the Mahalanobis distance with the class's mean and one covariance for all
 classes, shrunk by Ledoit and Wolf (J. Multivariate Analysis 88, 2004, lemma 3.2 and section 3.3).
 
-score(x) = (v − μ_ŷ)ᵀ Σ⁻¹ (v − μ_ŷ),  v_j = z_ŷ − log Σ_{c ≠ ŷ} exp z_c  with logits z of probe j
+d_r(x) = ‖(L⁻¹ (v − μ_ŷ))_{1..r}‖²,  LLᵀ = Σ,  v_j = z_ŷ − log Σ_{c ≠ ŷ} exp z_c  with logits z of probe j
+
+L is triangular, so d_r is the distance in the answers to the first probes alone, and grows with r. The probes
+are asked in rungs (`detectors.probes.Ladder`): an image whose distance after a rung is among the lower ones
+of its class is cleared there, and that distance is its score; whoever is never cleared has the last one. One
+function of the image and of what was fitted, so its conformal p-values keep the budget like any score's.
 
 Needs probabilities, no weights. There is no paper to be exact to: it is this project's own.
 """
@@ -25,18 +30,20 @@ from detectors.base import (
     Classifier,
     Fit,
     Floats,
-    InputError,
     Integers,
     Scores,
     Stages,
+    Terms,
 )
 from detectors.behaviour import Cost
-from detectors.probes import PROBES, Probe
+from detectors.copies import logits_of_copies
+from detectors.early_exit import evaluate_until_certain
+from detectors.probes import PRESETS, Ladder, Probe
 
-__all__ = ["Profile", "ProfileScorer", "ledoit_wolf", "log_odds"]
+__all__ = ["Profile", "ProfileScorer", "ledoit_wolf", "log_odds", "prefix_distances"]
 
 LARGEST_LOG_ODDS = 30.0  # a probability within 1e-13 of 0 or 1: further out is rounding, not evidence
-PRIOR_WEIGHT = 5.0  # the mean over all classes counts as this many images of every class
+PRIOR_WEIGHT = 5.0  # what is known of all classes counts as this many images of every class
 
 
 def log_odds(logits: Tensor, labels: Tensor) -> Tensor:
@@ -61,8 +68,17 @@ def ledoit_wolf(centred: Floats) -> Floats:
     return shrunk
 
 
+def prefix_distances(answers: Tensor, means: Tensor, whitening: Tensor) -> Tensor:
+    """‖(L⁻¹ (v − μ))_{1..r}‖² for r = 1..d, of `answers` v (B, d) with `means` μ (B, d) and `whitening` L⁻¹
+    (d, d), lower triangular; all float64. What is not a number spoils the distances from it on, and none
+    before it."""
+    lost = answers.isnan().cumsum(1) > 0
+    whitened = (answers - means).nan_to_num(nan=0.0) @ whitening.T
+    return whitened.masked_fill(lost, math.nan).square().cumsum(1)
+
+
 class Profile:
-    """The consistency profile over `probes`; satisfies `detectors.base.Detector`.
+    """The consistency profile up a `ladder` of probes; satisfies `detectors.base.Detector`.
 
     Evidence is (m, 1 + probes): the log-odds of the prediction for the image itself, then per probe.
     """
@@ -70,28 +86,35 @@ class Profile:
     name = "profile"
     needs = Access.PROBABILITIES
 
-    def __init__(self, classifier: Classifier, probes: Sequence[Probe] = PROBES) -> None:
-        """Raises `InputError` without probes."""
-        if not probes:
-            raise InputError("the profile needs at least one probe")
-        self.classifier, self.probes = classifier, tuple(probes)
+    def __init__(
+        self, classifier: Classifier, ladder: Ladder | Sequence[Probe] = PRESETS["balanced"]
+    ) -> None:
+        """A sequence of probes is a ladder of one rung. Raises `InputError` without probes."""
+        self.classifier = classifier
+        self.ladder = ladder if isinstance(ladder, Ladder) else Ladder((tuple(ladder),))
+        self.probes = self.ladder.probes
 
     def settings(self) -> dict[str, Any]:
-        return {"probes": {probe.name: probe.strength for probe in self.probes}}
+        probes = {probe.name: probe.strength for probe in self.probes}
+        if len(self.ladder.rungs) == 1:
+            return {"probes": probes}
+        return {"probes": probes, "rungs": list(self.ladder.ends), "clears": self.ladder.clears}
 
     def measure(self, images: Tensor) -> Tensor:
-        return self.features(BasePass.of(images, self.classifier.logits(images)))
-
-    def features(self, base: BasePass) -> Tensor:
-        """(B, 1 + probes) float32. All probes of all images are one batch."""
-        changed = torch.cat([probe.apply(base.images) for probe in self.probes])
-        answers = log_odds(self.classifier.logits(changed), base.labels.repeat(len(self.probes)))
+        base = BasePass.of(images, self.classifier.logits(images))
         own = log_odds(base.logits, base.labels)
-        return torch.cat([own[:, None], answers.view(len(self.probes), -1).T], dim=1)
+        return torch.cat([own[:, None], self.answers(base, range(len(self.probes)), None)], dim=1)
+
+    def answers(self, base: BasePass, which: Sequence[int], rows: Tensor | None) -> Tensor:
+        """(R, len(which)): the log-odds under these probes, all of them in as few batches as can be."""
+        images = base.images if rows is None else base.images[rows]
+        labels = base.labels if rows is None else base.labels[rows]
+        logits = logits_of_copies(self.classifier, images, [self.probes[number].apply for number in which])
+        return log_odds(logits.flatten(0, 1), labels.repeat(len(which))).view(len(which), -1).T
 
     def fit(self, evidence: Floats, predicted: Integers, labels: Integers | None) -> Fit:
-        """Class means and the common covariance of benign profiles. Every class mean is shrunk towards
-        the mean of all, so that a class with few images, or none, has one."""
+        """Class means, the common covariance, and the gates of all rungs but the last. Every class's mean and
+        gate is shrunk towards that of all, so that a class with few images, or none, has one."""
         if len(evidence) < 2:
             raise CalibrationError("the profile needs at least two benign images")
         classes = self.classifier.num_classes
@@ -102,25 +125,55 @@ class Profile:
         covariance = ledoit_wolf(evidence - means[predicted])
         # Identical images leave no spread at all; a small floor keeps the inverse finite.
         covariance += np.eye(len(covariance)) * (1e-6 * np.trace(covariance) / len(covariance) + 1e-9)
-        return {"means": means.tolist(), "whitening": np.linalg.inv(np.linalg.cholesky(covariance)).tolist()}
+        whitening = np.linalg.inv(np.linalg.cholesky(covariance))
+        fit: dict[str, Any] = {"means": means.tolist(), "whitening": whitening.tolist()}
+        if len(self.ladder.rungs) > 1:
+            distances = self._distances(evidence, predicted, fit)[:, :-1]
+            fit["gates"] = _gates(distances, predicted, classes, self.ladder.clears).tolist()
+        return fit
 
-    def score(self, evidence: Floats, predicted: Integers, fit: Fit) -> Floats:
-        means, whitening = np.array(fit["means"]), np.array(fit["whitening"])
-        distances: Floats = (((evidence - means[predicted]) @ whitening.T) ** 2).sum(1)
+    def _distances(self, evidence: Floats, predicted: Integers, fit: Fit) -> Floats:
+        """(m, rungs), never falling from one to the next."""
+        means, whitening = (
+            torch.tensor(fit["means"], dtype=torch.float64),
+            torch.tensor(fit["whitening"], dtype=torch.float64),
+        )
+        answers = torch.from_numpy(evidence)
+        distances: Floats = prefix_distances(answers, means[predicted], whitening)[
+            :, list(self.ladder.ends)
+        ].numpy()
         return distances
 
+    def score(self, evidence: Floats, predicted: Integers, fit: Fit) -> Floats:
+        distances = self._distances(evidence, predicted, fit)
+        rung = _cleared_at(distances, _gates_of(fit, predicted))
+        scores: Floats = np.take_along_axis(distances, rung[:, None], 1)[:, 0]
+        return scores
+
     def plan(self, evidence: Floats, predicted: Integers, fit: Fit, thresholds: Floats) -> Stages:
-        return [list(range(len(self.probes)))]
+        return self.stages
+
+    @property
+    def stages(self) -> Stages:
+        """The probes of every rung, by number."""
+        starts = [0, *self.ladder.ends[:-1]]
+        return [list(range(start, end)) for start, end in zip(starts, self.ladder.ends, strict=True)]
 
     def cost(
         self, evidence: Floats, predicted: Integers, fit: Fit, thresholds: Floats, stages: Stages
     ) -> Cost:
-        """A distance is known only when all its parts are: there is no early exit."""
-        passes = float(len(self.probes))
-        return Cost(passes, passes)
+        """An image is asked until it is cleared, or until its distance so far exceeds its threshold."""
+        costs = [sum(probe.cost for probe in rung) for rung in self.ladder.rungs]
+        distances = self._distances(evidence, predicted, fit)
+        rung = _cleared_at(distances, _gates_of(fit, predicted))
+        beyond = (distances > thresholds[:, None]).argmax(1)  # the first such rung, or 0 for none
+        last = np.where((distances > thresholds[:, None]).any(1), np.minimum(rung, beyond), rung)
+        expected = float(np.cumsum(costs)[last].mean())
+        return Cost(float(sum(costs)), expected)
 
     def scorer(self, fit: Fit, stages: Stages | None = None) -> "ProfileScorer":
-        return ProfileScorer(self, np.array(fit["means"]), np.array(fit["whitening"]))
+        """The ladder is the profile's own: `stages` change nothing."""
+        return ProfileScorer(self, fit)
 
     def maxima(self, fit: Fit) -> Floats:
         """The distance has no largest value."""
@@ -137,23 +190,84 @@ class Profile:
         return np.full(self.classifier.num_classes, quantile)
 
 
+def _gates(distances: Floats, predicted: Integers, classes: int, clears: float) -> Floats:
+    """(classes, rungs): the quantile `clears` of benign `distances` (m, rungs) of every class."""
+    pooled = np.quantile(distances, clears, axis=0)
+    gates = np.tile(pooled, (classes, 1))
+    for label, count in zip(*np.unique(predicted, return_counts=True), strict=True):
+        own = np.quantile(distances[predicted == label], clears, axis=0)
+        gates[label] = (count * own + PRIOR_WEIGHT * pooled) / (count + PRIOR_WEIGHT)
+    return gates
+
+
+def _gates_of(fit: Fit, predicted: Integers) -> Floats:
+    """(m, rungs − 1): the gates of the classes that images were `predicted` as."""
+    gates = np.array(fit["gates"]) if "gates" in fit else np.empty((len(fit["means"]), 0))
+    return gates[predicted]
+
+
+def _cleared_at(distances: Floats, gates: Floats) -> Integers:
+    """(m,) the number of the first rung whose gate an image passes, or of the last. `distances` (m, R) that
+    are not numbers pass none."""
+    passed = np.concatenate([distances[:, :-1] <= gates, np.ones((len(distances), 1), dtype=bool)], axis=1)
+    first: Integers = passed.argmax(1)
+    return first
+
+
 class ProfileScorer:
     """A fitted `Profile`."""
 
-    engine = "one batch of all probes"
+    def __init__(self, detector: Profile, fit: Fit) -> None:
+        self.detector, self.stages = detector, detector.stages
+        self.means = torch.tensor(fit["means"], dtype=torch.float64)
+        self.whitening = torch.tensor(fit["whitening"], dtype=torch.float64)
+        gates = fit.get("gates", [[] for _ in fit["means"]])
+        # What no gate clears is asked everything: after the last rung there is nothing more to ask.
+        self.gates = torch.tensor([[*row, math.inf] for row in gates], dtype=torch.float64)
+        self.ends = torch.tensor(detector.ladder.ends)
 
-    def __init__(self, detector: Profile, means: Floats, whitening: Floats) -> None:
-        self.detector = detector
-        self.means, self.whitening = torch.from_numpy(means), torch.from_numpy(whitening)
-        self.stages: Stages = [list(range(len(detector.probes)))]
+    @property
+    def engine(self) -> str:
+        rungs = self.detector.ladder.rungs
+        return (
+            "one batch of all probes"
+            if len(rungs) == 1
+            else f"a batch of probes on each of {len(rungs)} rungs"
+        )
 
     def base(self, images: Tensor) -> BasePass | None:
         return None
 
     def score(self, base: BasePass, thresholds: Tensor | None = None) -> Scores:
-        """A distance is known only when all its parts are: every score is exact."""
-        features = self.detector.features(base).double()
-        if self.means.device != features.device:  # once: a scorer serves one device
-            self.means, self.whitening = self.means.to(features.device), self.whitening.to(features.device)
-        distances = ((features - self.means[base.labels]) @ self.whitening.T).square().sum(1)
-        return Scores(distances, torch.ones_like(base.labels, dtype=torch.bool))
+        """Asks until an image is cleared, or until its distance so far exceeds its threshold: it can only
+        grow."""
+        self._settle_on(base.logits.device)
+        own = log_odds(base.logits, base.labels)[:, None]
+        means, gates = self.means[base.labels], self.gates[base.labels]
+
+        def bounds(terms: Terms) -> tuple[Tensor, Tensor]:
+            answers = torch.cat([own, terms.values], 1).double()
+            distances = prefix_distances(answers, means, self.whitening)[:, self.ends]
+            asked = terms.known.cumsum(1)[:, self.ends - 1] == self.ends  # (B, R): is the distance known?
+            nothing = torch.zeros_like(distances)
+            sofar = torch.where(asked, distances, nothing).amax(1)
+            cleared = asked & (distances <= gates)
+            cleared[:, -1] = asked[:, -1]  # a distance that is not a number is the score all the same
+            score = distances.gather(1, cleared.int().argmax(1, keepdim=True)).squeeze(1)
+            settled = cleared.any(1)
+            return torch.where(settled, score, sofar), torch.where(settled, score, math.inf)
+
+        terms = base.terms("profile", len(self.detector.probes))
+        return evaluate_until_certain(
+            terms,
+            self.stages,
+            lambda which, rows: self.detector.answers(base, which, rows),
+            thresholds,
+            bounds,
+        )
+
+    def _settle_on(self, device: torch.device) -> None:
+        """Once: a scorer serves one device."""
+        if self.means.device != device:
+            self.means, self.whitening = self.means.to(device), self.whitening.to(device)
+            self.gates, self.ends = self.gates.to(device), self.ends.to(device)

@@ -11,22 +11,19 @@ probabilities decides, as a runner-up does. There is no paper to be exact to: it
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from detectors.base import Classifier, InputError
-from detectors.copies import logits_of_copies
-from detectors.probes import rotate, rotation_grid
+from detectors.changes import border, median, move, rotate, shrink_within
+from detectors.copies import Change, logits_of_copies
 
-__all__ = ["DISARMING", "Suggestion", "border", "median", "move", "shrink_within", "suggest"]
+__all__ = ["DISARMING", "Suggestion", "suggest"]
 
 DEGREES = 25
-WITHIN = 0.8  # of the side
 
 
 @dataclass(frozen=True)
@@ -38,40 +35,7 @@ class Suggestion:
     shares: Tensor
 
 
-def move(images: Tensor, direction: int) -> Tensor:
-    """An eighth of the side down and to the right (`direction` 1), or up and to the left (−1); edges
-    repeated."""
-    height, width = images.shape[-2:]
-    down, right = max(1, round(height / 8)), max(1, round(width / 8))
-    padded = F.pad(images, (right, right, down, down), mode="replicate")
-    top, left = down * (1 - direction), right * (1 - direction)
-    return padded[..., top : top + height, left : left + width]
-
-
-def border(images: Tensor) -> Tensor:
-    """The outermost eighth on every side gives way to the image's mean colour."""
-    height, width = images.shape[-2:]
-    top, left = max(1, round(height / 8)), max(1, round(width / 8))
-    changed = images.mean((2, 3), keepdim=True).expand_as(images).clone()
-    changed[..., top:-top, left:-left] = images[..., top:-top, left:-left]
-    return changed
-
-
-def shrink_within(images: Tensor) -> Tensor:
-    """Four fifths of the size about the middle, edges repeated outwards: all stays, at other pixels."""
-    grid = rotation_grid(images.shape[1:], 0.0, images.device, images.dtype) / WITHIN
-    grid = grid.expand(len(images), *grid.shape[1:])
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
-
-def median(images: Tensor) -> Tensor:
-    """The median of every pixel's 3×3 neighbourhood, per channel, edges repeated."""
-    padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
-    around = padded.unfold(2, 3, 1).unfold(3, 3, 1)
-    return around.reshape(*images.shape, 9).median(-1).values
-
-
-DISARMING: tuple[Callable[[Tensor], Tensor], ...] = (
+DISARMING: tuple[Change, ...] = (
     partial(move, direction=1),
     partial(move, direction=-1),
     partial(rotate, degrees=DEGREES),

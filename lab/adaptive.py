@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from detectors.amplification import batch_norm_order
 from detectors.base import DetectorError
-from detectors.probes import PROBES
+from detectors.probes import PRESETS
 from detectors.profile import log_odds
 from detectors.scale_up import PAPER_SCALES, scaled_copies
 from lab.batches import Batch
@@ -39,6 +39,7 @@ __all__ = ["OBJECTIVES", "Objective", "amplified", "as_served", "build_objective
 
 OMEGA = 1.5
 LARGEST_LOGIT = 20.0
+KNOWN = PRESETS["balanced"].probes  # the attacker reads the default
 LEAST_SPREAD = 1.0  # of log-odds: a smaller one would make a small difference look large
 
 Objective = Callable[[Batch, int], Tensor]
@@ -121,10 +122,10 @@ class Unremarkable:
     def _profiles(self, images: Tensor, target: Tensor) -> Tensor:
         """(B, 1 + probes): log-odds of the target label, of the image itself and under each probe."""
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            views = torch.cat([images, *(probe.apply(images) for probe in PROBES)])
+            views = torch.cat([images, *(probe.apply(images) for probe in KNOWN)])
         with as_served(self.network):
             logits = self.network(views).float()
-        return log_odds(logits, target.expand(len(views))).view(1 + len(PROBES), -1).T
+        return log_odds(logits, target.expand(len(views))).view(1 + len(KNOWN), -1).T
 
 
 def _loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

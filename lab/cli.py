@@ -13,6 +13,7 @@ from lab.commands.evidence import evidence_command
 from lab.commands.frontier import frontier_command
 from lab.commands.gallery import gallery_command
 from lab.commands.power import power_command
+from lab.commands.probes import measure_probes_command, probes_command
 from lab.commands.purify import purify_command
 from lab.commands.report import report_command
 from lab.commands.study import study_command
@@ -31,6 +32,8 @@ app.command("study")(study_command)
 app.command("report")(report_command)
 app.command("gallery")(gallery_command)
 app.command("frontier")(frontier_command)
+app.command("measure-probes")(measure_probes_command)
+app.command("probes")(probes_command)
 app.command("power")(power_command)
 app.command("evidence")(evidence_command)
 app.command("drift")(drift_command)

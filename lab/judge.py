@@ -17,6 +17,7 @@ from detectors.base import Detector, UnsupportedNetwork
 from detectors.deepsweep import deepsweep
 from detectors.frequency import Frequency
 from detectors.ibd_psc import IbdPsc
+from detectors.label_profile import LabelProfile
 from detectors.profile import Profile
 from detectors.scale_up import ScaleUp
 from detectors.shrinkpad import shrinkpad
@@ -46,6 +47,7 @@ COMPARED = 250
 
 DETECTORS: dict[str, Callable[[Classifier, Tensor], Detector]] = {
     "profile": lambda classifier, _: Profile(classifier),
+    "label_profile": lambda classifier, _: LabelProfile(classifier),
     "psc": lambda classifier, example: IbdPsc(classifier, example),
     "spc": lambda classifier, _: ScaleUp(classifier),
     "nspc": lambda classifier, _: ScaleUp(classifier, normalised=True),

@@ -1,6 +1,6 @@
 """What an image looks like under each question that a detector asks, and what the classifier answers.
 
-The profile's probes and SCALE-UP's scales change pixels, so there is a picture of each; detectors that look
+The profiles' probes and SCALE-UP's scales change pixels, so there is a picture of each; detectors that look
 elsewhere (amplified weights, spectra) have none.
 """
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from app.firewall import Firewall, Watch
 from app.images import Pixels
 from detectors.base import Detector, Floats
+from detectors.label_profile import LabelProfile
 from detectors.profile import Profile, log_odds
 from detectors.scale_up import ScaleUp, scaled_copies
 
@@ -59,7 +60,7 @@ def questions(detectors: Sequence[Detector]) -> list[Question]:
     """All there are, in the order of the detectors; scales that two detectors share come once."""
     found: list[Question] = []
     for each in detectors:
-        if isinstance(each, Profile):
+        if isinstance(each, Profile | LabelProfile):
             found += [Question(each.name, probe.name, probe.strength, probe.apply) for probe in each.probes]
         elif isinstance(each, ScaleUp) and not any(q.detector in ("spc", "nspc") for q in found):
             found += [_scaling(each.name, scale) for scale in each.scales]

@@ -8,7 +8,8 @@ from scipy.ndimage import median_filter
 from torch import Tensor, nn
 
 from detectors.base import InputError
-from detectors.suggestion import DISARMING, border, median, move, shrink_within, suggest
+from detectors.changes import border, median, move, shrink_within
+from detectors.suggestion import DISARMING, suggest
 
 
 class Answering:
