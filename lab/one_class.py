@@ -76,8 +76,8 @@ class Forest(Profile):
 
 
 ONE_CLASS: dict[str, Callable[..., Profile]] = {
-    "Mahalanobis, common covariance": Profile,
-    "Mahalanobis, own covariances": OwnCovariance,
+    "common covariance": Profile,
+    "own covariances": OwnCovariance,
     "nearest neighbours": Neighbours,
     "isolation forest": Forest,
 }

@@ -20,20 +20,23 @@ from lab.metrics import auroc, target_auroc
 from lab.one_class import ONE_CLASS
 from lab.tabular import slim_table
 
-__all__ = ["Judged", "candidates", "choose", "held_out", "judge", "table_of"]
+__all__ = ["Judged", "candidates", "choose", "detail", "held_out", "judge", "summary"]
 
+TOOK = 0.9  # an ASR from which on an attack counts
 MOST_PROBES = 8  # that are chosen one after the other
 Build = Callable[[Any], Detector]
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One way of asking on one model. `tpr` and `fpr` by budget, of all poisoned images; `passes` beyond the
-    plain one, per benign and per poisoned image, with early exit at the last budget. `shifts`: the share of
-    benign images stopped at the last budget under each harmless change of the world."""
+    """One way of asking on one model, whose attack succeeds on the share `success` of its images. `tpr` and
+    `fpr` by budget, of all poisoned images; `passes` beyond the plain one, per benign and per poisoned image,
+    with early exit at the last budget. `shifts`: the share of benign images stopped at the last budget under
+    each harmless change of the world."""
 
     model: str
     attack: str | None
+    success: float
     way: str
     auroc: float | None
     target_auroc: float | None
@@ -41,6 +44,14 @@ class Judged:
     fpr: dict[str, float]
     passes: tuple[float, float | None]
     shifts: dict[str, float]
+
+
+MEASURES: dict[str, Callable[[Judged], float | None]] = {
+    "AUROC": lambda row: row.auroc,
+    "of target class": lambda row: row.target_auroc,
+    "TPR at 1 %": lambda row: row.tpr["0.01"],
+    "TPR at 5 %": lambda row: row.tpr["0.05"],
+}
 
 
 class _Silent:
@@ -56,14 +67,15 @@ class _Silent:
 
 
 def candidates() -> dict[str, Build]:
-    """Every way of asking that is compared: the presets, the one-class models, and labels only."""
+    """Every way of asking that is compared: the presets, other one-class models over the probes of the
+    thorough one, and labels only."""
     everything = Ladder((tuple(PROBES.values()),))
     found: dict[str, Build] = {name: partial(Profile, ladder=ladder) for name, ladder in PRESETS.items()}
     found["all probes"] = partial(Profile, ladder=everything)
     for name, build in list(ONE_CLASS.items())[1:]:
-        found[f"thorough, {name}"] = partial(build, ladder=PRESETS["thorough"])
+        found[name] = partial(build, ladder=PRESETS["thorough"])
     found["labels only"] = LabelProfile
-    found["labels only, all probes"] = partial(LabelProfile, probes=everything.probes)
+    found["labels, all probes"] = partial(LabelProfile, probes=everything.probes)
     return found
 
 
@@ -98,6 +110,7 @@ def judge(bank: Bank, way: str, build: Build, calibration: int | None = None) ->
     return Judged(
         bank.model,
         bank.attack,
+        bank.success,
         way,
         None if bad is None else auroc(benign, scores(bad)),
         None if bad is None else target_auroc(benign, bank.benign.predicted, scores(bad), bank.target),
@@ -153,22 +166,40 @@ def held_out(
     return rows
 
 
-def table_of(title: str, rows: Sequence[Judged]) -> Table:
-    """One line per way and model."""
+def summary(title: str, rows: Sequence[Judged]) -> Table:
+    """One line per way: the mean over the backdoored models whose attack took, and the least of them; FPRs
+    (at 1 and 5 %) and passes of benign images are means over all models."""
+    table = slim_table(f"{title}: mean and least", "way", *MEASURES, "FPR", "passes")
+    for way in dict.fromkeys(row.way for row in rows):
+        mine = [row for row in rows if row.way == way]
+        took = [row for row in mine if row.success >= TOOK]
+        fpr = " ".join(f"{np.mean([row.fpr[str(a)] for row in mine]):.3f}" for a in BUDGETS)
+        cells = (_mean_and_least([read(row) for row in took]) for read in MEASURES.values())
+        table.add_row(way, *cells, fpr, f"{np.mean([row.passes[0] for row in mine]):.1f}")
+    return table
+
+
+def _mean_and_least(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{np.mean(known):.3f} {min(known):.3f}" if known else "–"
+
+
+def detail(title: str, rows: Sequence[Judged]) -> Table:
+    """One line per model."""
     table = slim_table(
-        title, "model", "way", "AUROC", "of target class", "TPR / FPR at 1 %", "TPR / FPR at 5 %",
+        title, "model", "ASR", "AUROC", "of target class", "TPR / FPR at 1 %", "TPR / FPR at 5 %",
         "passes, benign / triggered", "worst shift at 5 %",
     )  # fmt: skip
     for each in rows:
         worst = max(each.shifts.items(), key=lambda pair: pair[1], default=None)
         table.add_row(
             each.model,
-            each.way,
+            _told(each.success if each.attack else None, 2),
             _told(each.auroc),
             _told(each.target_auroc),
             *[f"{_told(each.tpr.get(str(a)))} / {each.fpr[str(a)]:.3f}" for a in BUDGETS],
             " / ".join(_told(passes, 1) for passes in each.passes),
-            "–" if worst is None else f"{worst[1]:.3f} ({worst[0]})",
+            "–" if worst is None else f"{worst[1]:.2f} {worst[0]}",
         )
     return table
 

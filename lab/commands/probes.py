@@ -1,5 +1,7 @@
 """`triggerwall lab probes`: what every probe of the profile is worth, and what to choose."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +27,7 @@ from lab.commands.common import (
     write_json,
 )
 from lab.judge import open_study
-from lab.probing import MOST_PROBES, candidates, held_out, judge, table_of
+from lab.probing import MOST_PROBES, Judged, candidates, detail, held_out, judge, summary
 from lab.sources import open_split
 
 __all__ = ["measure_probes_command", "probes_command"]
@@ -79,9 +81,17 @@ def probes_command(
             for way, build in track(list(candidates().items()), "judging", console=errors, transient=True)
             for bank in known
         ]
-        console.print(table_of("Ways of asking", rows))
+        console.print(summary(f"{len(known)} models", rows))
+        console.print(detail("balanced", [row for row in rows if row.way == "balanced"]))
         if choose and len({bank.attack for bank in known if bank.attack}) > 1:
             chosen = held_out(known, most, lambda attack: errors.print(f"choosing without {attack}"))
-            console.print(table_of("Chosen on the other attacks", chosen))
+            console.print(
+                summary("Probes chosen on all attacks but the one they are judged on", _by_number(chosen))
+            )
             rows += chosen
         write_json(out, rows)
+
+
+def _by_number(rows: Sequence[Judged]) -> list[Judged]:
+    """Every attack has probes of its own: what they have in common is how many they are."""
+    return [replace(row, way=f"{row.way.count('+') + 1} probes") for row in rows]
