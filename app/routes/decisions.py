@@ -41,11 +41,11 @@ LONGEST = timedelta(days=366)
 LARGEST = 2**63 - 1  # number that the database takes
 
 
-def span_of(since: Since = None, until: Until = None) -> Span:
+async def span_of(since: Since = None, until: Until = None) -> Span:
     return Span(since, until)
 
 
-def filter_of(
+async def filter_of(
     span: Annotated[Span, Depends(span_of)],
     verdict: Annotated[list[Verdict] | None, Query(max_length=3)] = None,
     label: Label = None,

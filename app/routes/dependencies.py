@@ -1,4 +1,8 @@
-"""What routes share: the gateway, who asks, and the problems they document."""
+"""What routes share: the gateway, who asks, and the problems they document.
+
+Every dependency is `async`, though none awaits anything: FastAPI sends others to a thread and back, each, and
+three round trips for a request cost more than all they do.
+"""
 
 import ipaddress
 from typing import Annotated, Any
@@ -20,7 +24,7 @@ KEY_IS_OPTIONAL: dict[str, Any] = {"security": [{}]}
 """For `openapi_extra` of paths that answer without a key too, unless the settings ask for one."""
 
 
-def gateway_of(request: Request) -> Gateway:
+async def gateway_of(request: Request) -> Gateway:
     gateway: Gateway = request.app.state.gateway
     return gateway
 
@@ -28,7 +32,7 @@ def gateway_of(request: Request) -> Gateway:
 GatewayOf = Annotated[Gateway, Depends(gateway_of)]
 
 
-def caller_of(request: Request, gateway: GatewayOf, key: Key) -> Caller:
+async def caller_of(request: Request, gateway: GatewayOf, key: Key) -> Caller:
     """Who asks. Raises nothing: whoever shows no known key is known by their address."""
     known = gateway.keys.owner(key)
     if known is not None:
@@ -41,7 +45,7 @@ def caller_of(request: Request, gateway: GatewayOf, key: Key) -> Caller:
 CallerOf = Annotated[Caller, Depends(caller_of)]
 
 
-def require_caller(gateway: GatewayOf, key: Key, caller: CallerOf) -> Caller:
+async def require_caller(gateway: GatewayOf, key: Key, caller: CallerOf) -> Caller:
     """Let those pass who may send images. Raises `Unauthorized`."""
     if gateway.keys.has_callers and gateway.keys.owner(key) is None:
         raise Unauthorized("send a key of this gateway as X-API-Key")
@@ -51,7 +55,7 @@ def require_caller(gateway: GatewayOf, key: Key, caller: CallerOf) -> Caller:
 Sender = Annotated[Caller, Depends(require_caller)]
 
 
-def require_admin(gateway: GatewayOf, caller: CallerOf) -> None:
+def require_admin(gateway: Gateway, caller: Caller) -> None:
     """Let the admin pass. Raises `Unauthorized` or `Forbidden`."""
     if caller.admin:
         return
@@ -67,7 +71,11 @@ def require_admin(gateway: GatewayOf, caller: CallerOf) -> None:
     )
 
 
-Admin = Depends(require_admin)
+async def _admin(gateway: GatewayOf, caller: CallerOf) -> None:
+    require_admin(gateway, caller)
+
+
+Admin = Depends(_admin)
 
 
 def _at_admin_port(request: Request, gateway: Gateway) -> bool:

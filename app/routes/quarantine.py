@@ -43,7 +43,7 @@ AVERAGED = 100  # images, at most
 CAREFUL = {"Content-Security-Policy": "default-src 'none'; sandbox", "X-Content-Type-Options": "nosniff"}
 
 
-def held_filter(
+async def held_filter(
     span: Annotated[Span, Depends(span_of)],
     label: Label = None,
     verdict: Verdict | None = None,

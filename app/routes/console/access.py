@@ -69,7 +69,7 @@ class Visit(Visitor):
     by_key: bool
 
 
-def visitor_of(request: Request, gateway: GatewayOf) -> Visitor:
+async def visitor_of(request: Request, gateway: GatewayOf) -> Visitor:
     console: Console = request.app.state.console
     known = console.sessions.read(request.cookies.get(COOKIE))
     return Visitor(request, gateway, console, known or console.sessions.open(), fresh=known is None)
@@ -78,7 +78,7 @@ def visitor_of(request: Request, gateway: GatewayOf) -> Visitor:
 VisitorOf = Annotated[Visitor, Depends(visitor_of)]
 
 
-def visit_of(visitor: VisitorOf, caller: CallerOf, key: Key) -> Visit:
+async def visit_of(visitor: VisitorOf, caller: CallerOf, key: Key) -> Visit:
     """Raises `SignedOut`, or what `require_admin` raises where a sign-in would not help."""
     gateway, session = visitor.gateway, visitor.session
     if session.operator is not None:

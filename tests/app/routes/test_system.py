@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from collections.abc import Callable
 
 import pytest
 from fastapi.testclient import TestClient
@@ -134,3 +135,18 @@ def test_two_gateways_in_one_process_count_for_themselves(make_client: MakeClien
     one.post("/classify", content=pngs(1)[0], headers=PNG)
     assert "triggerwall_images_total 1.0" in one.get("/metrics").text
     assert "triggerwall_images_total 0.0" in two.get("/metrics").text
+
+
+def test_no_request_waits_for_a_thread_before_it_is_handled(
+    calibrated: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither images nor probes queue up behind whatever keeps the threads busy."""
+
+    async def refuse(function: Callable[..., object], *_: object) -> None:
+        raise AssertionError(f"{function} is sent to a thread")
+
+    monkeypatch.setattr("fastapi.dependencies.utils.run_in_threadpool", refuse)
+    (image,) = pngs(1)
+    assert calibrated.post("/classify", content=image, headers=PNG).status_code == 200
+    for path in ("/livez", "/readyz", "/info", "/calibrations", "/decisions", "/quarantine", "/console"):
+        assert calibrated.get(path).status_code == 200, path
