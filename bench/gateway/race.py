@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.gateway.cost import Counted, per_image
+from bench.gateway.floor import FLOOR, Floor
 from bench.gateway.load import Outcome, closed_loop, open_loop
-from bench.gateway.servers import NoServer, Server, make
+from bench.gateway.servers import BATCH, UNDEFENDED, NoServer, Server, make
 from bench.gateway.subject import Subject
 from bench.timing import orders, spread
 
@@ -50,7 +51,8 @@ class Measured:
 def race(
     subject: Subject, plan: Plan, litserve: Path | None, advance: Advance = lambda *_: None
 ) -> list[Measured]:
-    """Measure every server of `plan`; one that cannot be started is a row that says why."""
+    """Measure every server of `plan`; one that cannot be started is a row that says why. The undefended
+    gateway brings along what latencies would be without any server."""
     rows = {name: Measured(name) for name in plan.servers}
     with contextlib.ExitStack() as stack:
         servers: dict[str, Server] = {}
@@ -64,6 +66,8 @@ def race(
                 rows[name].skipped = str(error).strip().splitlines()[-1][:200]
                 servers.pop(name, None)
         _race(subject, plan, servers, rows, advance)
+        if UNDEFENDED in servers:
+            rows[FLOOR] = _at_the_floor(Floor.of(subject, BATCH), plan, rows[UNDEFENDED], advance)
     return list(rows.values())
 
 
@@ -93,6 +97,18 @@ def _race(
                 if rate > 0:
                     found = asyncio.run(open_loop(servers[name].url, requests[name], rate, part, number))
                     _add(rows[name], share, rate, found)
+
+
+def _at_the_floor(floor: Floor, plan: Plan, gateway: Measured, advance: Advance) -> Measured:
+    """At the rates that `gateway` was asked at."""
+    row, part = Measured(FLOOR), plan.seconds / plan.rounds
+    floor.capacity(WARM_S)
+    for number in range(plan.rounds):
+        advance(FLOOR, number / plan.rounds)
+        row.capacity.append(floor.capacity(part))
+        for share, rate in gateway.offered.items():
+            _add(row, share, rate, floor.open_loop(rate, part, number))
+    return row
 
 
 def _add(row: Measured, share: float, rate: float, found: Outcome) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.gateway.cost import Counted, per_image
+from bench.gateway.floor import FLOOR
 from bench.gateway.race import Measured
 from bench.gateway.report import Raced, grids, percentiles, plot, targets
 from bench.gateway.servers import DEFENDED, FAST, LITSERVE, PLAIN, UNDEFENDED
@@ -23,6 +24,7 @@ def raced() -> Raced:
             LITSERVE, [200.0, 100.0], {0.7: 105.0}, {0.7: hundred}, {0.7: 0}, {"loop": 1.0, "process": 5.0}
         ),
         Measured(PLAIN, skipped="no reason"),
+        Measured(FLOOR, [300.0, 300.0], {0.7: 108.5}, {0.7: hundred[:51]}, {0.7: 0}),
     ]
     return Raced("tiny", rows, Spread(0.05, 0.05, 0.05))
 
@@ -44,6 +46,7 @@ def test_targets_are_checked(raced: Raced) -> None:
     assert words[f"throughput of {DEFENDED} over LitServe"][1] == "missed"
     assert words[f"throughput of {FAST} over LitServe"] == ("–", "not measured")
     assert words[f"p99 of {UNDEFENDED} at 70% load over one inference alone"] == ("2.0", "met")  # 99.01 / 50
+    assert words["the same without any server, at the same rate"][0] == "1.0"  # 50.5 / 50
     assert words[f"HTTP, decode and batching of {UNDEFENDED}, CPU ms per image"] == ("0.90", "met")
 
 
