@@ -16,7 +16,7 @@ from bench.gateway.servers import BATCH, UNDEFENDED, NoServer, Server, make
 from bench.gateway.subject import Subject
 from bench.timing import orders, spread
 
-__all__ = ["Measured", "Plan", "race"]
+__all__ = ["Measured", "Plan", "at_the_floor", "race"]
 
 WARM_S = 1.0
 Advance = Callable[[str, float], None]
@@ -67,7 +67,7 @@ def race(
                 servers.pop(name, None)
         _race(subject, plan, servers, rows, advance)
         if UNDEFENDED in servers:
-            rows[FLOOR] = _at_the_floor(Floor.of(subject, BATCH), plan, rows[UNDEFENDED], advance)
+            rows[FLOOR] = at_the_floor(Floor.of(subject, BATCH), plan, rows[UNDEFENDED], advance)
     return list(rows.values())
 
 
@@ -99,7 +99,7 @@ def _race(
                     _add(rows[name], share, rate, found)
 
 
-def _at_the_floor(floor: Floor, plan: Plan, gateway: Measured, advance: Advance) -> Measured:
+def at_the_floor(floor: Floor, plan: Plan, gateway: Measured, advance: Advance) -> Measured:
     """At the rates that `gateway` was asked at."""
     row, part = Measured(FLOOR), plan.seconds / plan.rounds
     floor.capacity(WARM_S)

@@ -5,8 +5,10 @@ import time
 import torch
 from torch import Tensor, nn
 
-from bench.gateway.floor import Floor
+from bench.gateway.floor import FLOOR, Floor
 from bench.gateway.load import arrivals
+from bench.gateway.race import Measured, Plan, at_the_floor
+from bench.gateway.servers import UNDEFENDED
 
 IMAGES = torch.rand(4, 1, 2, 2)
 
@@ -49,3 +51,13 @@ def test_capacity_is_that_of_full_batches() -> None:
     rate = floor.capacity(0.1)
     assert set(network.sizes) == {4}
     assert 0.5 * 4 / 0.02 < rate <= 4 / 0.02
+
+
+def test_it_is_asked_what_the_gateway_was_asked() -> None:
+    gateway = Measured(UNDEFENDED, offered={0.3: 10.0, 0.7: 30.0})
+    plan = Plan([UNDEFENDED], (0.3, 0.7), seconds=0.4, rounds=2)
+    row = at_the_floor(Floor(Slow(0.01), IMAGES), plan, gateway, lambda *_: None)
+    assert (row.server, row.offered, row.failed) == (FLOOR, gateway.offered, {0.3: 0, 0.7: 0})
+    assert len(row.capacity) == 2
+    for share, rate in gateway.offered.items():
+        assert len(row.latency[share]) == sum(len(arrivals(rate, 0.2, number)) for number in range(2))
