@@ -38,7 +38,7 @@ from detectors.base import (
 from detectors.behaviour import Cost
 from detectors.copies import logits_of_copies
 from detectors.early_exit import evaluate_until_certain
-from detectors.probes import PRESETS, Ladder, Probe
+from detectors.probes import DEFAULT_PRESET, PRESETS, Ladder, Probe
 
 __all__ = ["Profile", "ProfileScorer", "ledoit_wolf", "log_odds", "prefix_distances"]
 
@@ -87,7 +87,7 @@ class Profile:
     needs = Access.PROBABILITIES
 
     def __init__(
-        self, classifier: Classifier, ladder: Ladder | Sequence[Probe] = PRESETS["balanced"]
+        self, classifier: Classifier, ladder: Ladder | Sequence[Probe] = PRESETS[DEFAULT_PRESET]
     ) -> None:
         """A sequence of probes is a ladder of one rung. Raises `InputError` without probes."""
         self.classifier = classifier

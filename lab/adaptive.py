@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from detectors.amplification import batch_norm_order
 from detectors.base import DetectorError
-from detectors.probes import PRESETS
+from detectors.probes import DEFAULT_PRESET, PRESETS
 from detectors.profile import log_odds
 from detectors.scale_up import PAPER_SCALES, scaled_copies
 from lab.batches import Batch
@@ -39,7 +39,7 @@ __all__ = ["OBJECTIVES", "Objective", "amplified", "as_served", "build_objective
 
 OMEGA = 1.5
 LARGEST_LOGIT = 20.0
-KNOWN = PRESETS["balanced"].probes  # the attacker reads the default
+KNOWN = PRESETS[DEFAULT_PRESET].probes  # the attacker reads the manual
 LEAST_SPREAD = 1.0  # of log-odds: a smaller one would make a small difference look large
 
 Objective = Callable[[Batch, int], Tensor]

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.progress import track
 
+from detectors.probes import DEFAULT_PRESET
 from lab.bank import Bank, measure_bank, read_bank, write_bank
 from lab.commands.common import (
     DEFAULT_DEVICE,
@@ -82,7 +83,7 @@ def probes_command(
             for bank in known
         ]
         console.print(summary(f"{len(known)} models", rows))
-        console.print(detail("balanced", [row for row in rows if row.way == "balanced"]))
+        console.print(detail(DEFAULT_PRESET, [row for row in rows if row.way == DEFAULT_PRESET]))
         if choose and len({bank.attack for bank in known if bank.attack}) > 1:
             chosen = held_out(known, most, lambda attack: errors.print(f"choosing without {attack}"))
             console.print(

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from app.assembly import NEEDS, build_detectors, build_firewall, choose_device, example_batch
-from app.settings import DetectorName
+from app.settings import DetectorName, Settings
 from detectors.base import AccessError, UnsupportedNetwork
 from detectors.ibd_psc import IbdPsc
+from detectors.probes import DEFAULT_PRESET, PRESETS
 from detectors.scale_up import ScaleUp
 from models.errors import BundleError
 from models.torch_module import TorchClassifier
@@ -83,3 +84,10 @@ def test_the_example_is_always_the_same(make_settings: MakeSettings) -> None:
     assert example.shape == (3, 1, 8, 8)
     assert 0 <= example.min() < example.max() <= 1
     assert torch.equal(example, example_batch(classifier, 3))
+
+
+def test_a_preset_chooses_the_profiles_ladder(make_settings: MakeSettings) -> None:
+    assert Settings.model_fields["profile_preset"].default == DEFAULT_PRESET
+    for name, ladder in PRESETS.items():
+        firewall = build_firewall(make_settings(detectors=("profile",), profile_preset=name))
+        assert firewall.detectors[0].ladder == ladder  # type: ignore[attr-defined]

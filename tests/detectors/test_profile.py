@@ -11,11 +11,11 @@ from sklearn.covariance import ledoit_wolf as sklearn_ledoit_wolf
 
 from detectors.base import Access, BasePass, CalibrationError, InputError
 from detectors.calibration import BenignSample, calibrate
-from detectors.probes import PRESETS, Ladder, probes_named
+from detectors.probes import Ladder, probes_named
 from detectors.profile import LARGEST_LOG_ODDS, Profile, ledoit_wolf, log_odds
 from tests.detectors.classifiers import Brightness, Network, bn_chain
 
-SIX = PRESETS["thorough"].probes
+SIX = probes_named(["flip", "blur", "shift", "rotate", "shrink", "noise"])
 LADDER = Ladder.of(["flip", "shift"], ["blur"], ["rotate", "noise"], clears=0.5)
 IMAGES = torch.rand(120, 1, 3, 3, generator=torch.Generator().manual_seed(5))
 
@@ -199,11 +199,19 @@ def test_a_class_without_images_and_no_spread_at_all_stay_finite() -> None:
     assert np.isfinite(detector.score(evidence, np.full(10, 2), fit)).all()
 
 
+def test_the_default_keeps_calibrations_of_before_there_were_rungs() -> None:
+    probes = Profile(Network(Brightness(), 3)).settings()["probes"]
+    assert probes == {
+        "flip": "left and right", "blur": "3×3 binomial", "shift": "1/16 of the side", "rotate": "12 degrees",
+        "shrink": "to 0.75", "noise": "0.06 of seed 20240229",
+    }  # fmt: skip
+
+
 def test_settings_errors_and_needs() -> None:
     classifier = Network(Brightness(), 3)
     assert not Access.LABELS.grants(Profile.needs)
     settings = Profile(classifier, SIX).settings()
-    assert list(settings) == ["probes"]  # as calibrations have it that know no rungs
+    assert list(settings) == ["probes"]  # without rungs nothing is said of them
     assert list(settings["probes"]) == ["flip", "blur", "shift", "rotate", "shrink", "noise"]
     assert settings["probes"]["rotate"] == "12 degrees"
     assert Profile(classifier, LADDER).settings() | {"probes": None} == {

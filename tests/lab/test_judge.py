@@ -53,10 +53,9 @@ def test_figures_on_the_demo_model(digits: ImageSet, name: str) -> None:
     assert min(figures.seconds) > 0
     if name == "spc":  # each of its terms is a forward pass, and fewer than 500 images are all counted
         assert figures.passes[1] == pytest.approx(figures.terms[1])
-    if name == "profile":  # two probes settle every triggered image, and most benign ones
+    if name == "profile":  # six probes of every image, but for those that are beyond their threshold before
         assert figures.passes == pytest.approx(figures.terms)
-        assert figures.passes[1] == 2
-        assert 2 < figures.passes[0] < 4
+        assert figures.passes[0] == 6
         assert figures.auroc > 0.99
         assert figures.tpr["0.05"] > 0.95
     if name == "spc":

@@ -7,7 +7,7 @@ import torch
 from app.assembly import build_firewall
 from app.console.probing import ask, questions
 from app.firewall import Firewall
-from detectors.probes import PRESETS
+from detectors.probes import DEFAULT_PRESET, PRESETS
 from detectors.profile import log_odds
 from tests.app.conftest import MakeSettings
 from tests.app.tiny import pixels
@@ -20,7 +20,7 @@ def firewall(make_settings: MakeSettings) -> Firewall:
 
 def test_the_questions_that_have_a_picture(firewall: Firewall) -> None:
     names = [(each.detector, each.name) for each in questions(firewall.detectors)]
-    probes = [probe.name for probe in PRESETS["balanced"].probes]
+    probes = [probe.name for probe in PRESETS[DEFAULT_PRESET].probes]
     scales = ["x3", "x5", "x7", "x9", "x11"]
     assert names == [*[("profile", name) for name in probes], *[("spc", name) for name in scales]]
 
