@@ -218,12 +218,18 @@ class ProfileScorer:
     """A fitted `Profile`."""
 
     def __init__(self, detector: Profile, fit: Fit) -> None:
+        """Raises `CalibrationError` for a fit with other rungs."""
         self.detector, self.stages = detector, detector.stages
         self.means = torch.tensor(fit["means"], dtype=torch.float64)
         self.whitening = torch.tensor(fit["whitening"], dtype=torch.float64)
-        gates = fit.get("gates", [[] for _ in fit["means"]])
+        gates = _gates_of(fit, np.arange(len(fit["means"])))
+        if gates.shape[1] != len(detector.ladder.rungs) - 1:
+            raise CalibrationError(
+                f"the profile was fitted with {gates.shape[1]} gates, and its ladder has "
+                f"{len(detector.ladder.rungs) - 1}: calibrate again"
+            )
         # What no gate clears is asked everything: after the last rung there is nothing more to ask.
-        self.gates = torch.tensor([[*row, math.inf] for row in gates], dtype=torch.float64)
+        self.gates = torch.from_numpy(np.pad(gates, ((0, 0), (0, 1)), constant_values=math.inf))
         self.ends = torch.tensor(detector.ladder.ends)
 
     @property

@@ -199,6 +199,15 @@ def test_a_class_without_images_and_no_spread_at_all_stay_finite() -> None:
     assert np.isfinite(detector.score(evidence, np.full(10, 2), fit)).all()
 
 
+@pytest.mark.parametrize("gates", [None, [[1.0]] * 4, [[1.0, 2.0, 3.0]] * 4])
+def test_a_fit_with_other_gates_is_refused(gates: list[list[float]] | None) -> None:
+    """Imported files hold what somebody wrote: a missing gate must not clear everybody."""
+    detector = Profile(Network(bn_chain(), 4), LADDER)
+    fit = {key: value for key, value in detector.fit(*measured(detector), None).items() if key != "gates"}
+    with pytest.raises(CalibrationError, match="its ladder has 2: calibrate again"):
+        detector.scorer(fit | ({} if gates is None else {"gates": gates}))
+
+
 def test_the_default_keeps_calibrations_of_before_there_were_rungs() -> None:
     probes = Profile(Network(Brightness(), 3)).settings()["probes"]
     assert probes == {
