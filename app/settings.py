@@ -44,9 +44,11 @@ CommaSeparated = BeforeValidator(_split)
 
 
 def _named(value: Any) -> Any:
-    """`shop:key1,app:key2` as well as a mapping."""
+    """`shop:key1,app:key2` as well as a mapping. JSON is refused: braces and quotes would end up in a key."""
     if not isinstance(value, str):
         return value
+    if value.lstrip().startswith("{"):
+        raise ValueError("caller_keys are name:key, separated by commas, and no JSON")
     pairs = [part.strip().partition(":") for part in value.split(",") if part.strip()]
     if any(not (name.strip() and key.strip()) for name, _, key in pairs):
         raise ValueError("caller_keys are name:key, separated by commas")

@@ -135,6 +135,7 @@ def test_caller_keys_in_environment_and_file(monkeypatch: pytest.MonkeyPatch, tm
         {"caller_keys": "shop:"},
         {"caller_keys": ":key"},
         {"caller_keys": "a:x,a:y"},
+        {"caller_keys": '{"shop": "key"}'},
         {"caller_keys": "a:x,b:x"},
         {"caller_keys": "a:x", "admin_key": "x"},
         {"caller_keys": {"a": ""}},
