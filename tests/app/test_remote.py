@@ -101,7 +101,7 @@ def test_verdicts_are_those_of_the_same_network_here(
             assert there["prediction"]["confidence"] == expected
 
 
-@pytest.mark.parametrize("detector", ["spc", "nspc", "teco"])
+@pytest.mark.parametrize("detector", ["spc", "nspc", "label_profile", "teco"])
 def test_labels_alone_suffice_for_some_detectors(guard: Guard, detector: str) -> None:
     results = guard(detectors=(detector,)).classify(8).json()["results"]
     assert all(each["verdict"] in ("accepted", "rejected") for each in results)

@@ -108,7 +108,7 @@ def test_remote_bundles(tmp_path: Path) -> None:
 def test_inspect_says_what_the_page_says(tmp_path: Path) -> None:
     (tmp_path / "model.yaml").write_text(blocks(REMOTE, "yaml")[0], encoding="utf-8")
     said = CliRunner().invoke(app, ["inspect", "--bundle", str(tmp_path)]).output
-    for name in ("spc", "nspc", "teco", "frequency"):
+    for name in ("spc", "nspc", "label_profile", "teco", "frequency"):
         assert re.search(rf"\b{name}\b\W+yes\b", said), said
     for name in ("profile", "psc", "strip", "shrinkpad", "deepsweep"):
         assert re.search(rf"\b{name}\b\W+no\b", said), said
