@@ -107,8 +107,8 @@ def test_where_none_has_power_one_that_was_not_tried_is_named() -> None:
 def test_what_a_classifier_does_not_give_access_to_is_not_named() -> None:
     reports = powers(spc="none", nspc="none")
     name_alternatives(reports, Access.LABELS)
-    assert "profile" not in reports[0]["power"]
-    assert "psc" not in reports[0]["power"]
+    assert reports[0]["instead"] == "label_profile"  # the first that labels suffice for
+    assert reports[0]["power"].endswith("add label_profile and calibrate again")
 
 
 def test_passes_add_up_and_shared_ones_count_once() -> None:
