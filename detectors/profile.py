@@ -134,15 +134,10 @@ class Profile:
 
     def _distances(self, evidence: Floats, predicted: Integers, fit: Fit) -> Floats:
         """(m, rungs), never falling from one to the next."""
-        means, whitening = (
-            torch.tensor(fit["means"], dtype=torch.float64),
-            torch.tensor(fit["whitening"], dtype=torch.float64),
-        )
-        answers = torch.from_numpy(evidence)
-        distances: Floats = prefix_distances(answers, means[predicted], whitening)[
-            :, list(self.ladder.ends)
-        ].numpy()
-        return distances
+        means = torch.from_numpy(np.array(fit["means"])[predicted])
+        whitening = torch.from_numpy(np.array(fit["whitening"]))
+        prefixes: Floats = prefix_distances(torch.from_numpy(evidence), means, whitening).numpy()
+        return prefixes[:, list(self.ladder.ends)]
 
     def score(self, evidence: Floats, predicted: Integers, fit: Fit) -> Floats:
         distances = self._distances(evidence, predicted, fit)
@@ -263,6 +258,8 @@ class ProfileScorer:
             settled = cleared.any(1)
             return torch.where(settled, score, sofar), torch.where(settled, score, math.inf)
 
+        if len(self.stages) == 1:  # there is nothing to stop before, and looking would wait for the device
+            thresholds = None
         terms = base.terms("profile", len(self.detector.probes))
         return evaluate_until_certain(
             terms,
