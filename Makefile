@@ -13,6 +13,7 @@ setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip  # older ones try versions of boto3 and aiobotocore for minutes
 	$(if $(TORCH_INDEX),$(BIN)/pip install --quiet --index-url $(TORCH_INDEX) 'torch>=2.9' 'torchvision>=0.24')
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,11 +12,12 @@ from torch import Tensor, nn
 from lab.data import ImageSet, LabError
 from lab.settings import TrainSettings
 from models.architecture import build_network
-from models.bundle import InputSpec, TorchSpec
+from models.bundle import InputSpec, TorchSpec, read_spec, weights_path
 from models.errors import ModelError
+from models.weights import read_weights
 from models.zoo import ZOO
 
-__all__ = ["bundle_spec", "channel_statistics", "new_network"]
+__all__ = ["bundle_spec", "channel_statistics", "first_network", "new_network"]
 
 WEIGHTS_FILE = "weights.safetensors"
 
@@ -55,6 +57,31 @@ def bundle_spec(settings: TrainSettings, data: ImageSet) -> TorchSpec:
         )
     except ValidationError as error:
         raise LabError("; ".join(f"{e['loc'][-1]}: {e['msg']}" for e in error.errors())) from error
+
+
+def first_network(spec: TorchSpec, settings: TrainSettings) -> nn.Module:
+    """What a run by `settings` starts from: the network of the bundle `start_from`, as whoever adds a backdoor
+    to a published classifier does, or one with random weights; for normalised images.
+
+    Raises `LabError` where that bundle is of another network or other classes, or cannot be read.
+    """
+    network = new_network(spec, settings.seed)
+    if settings.start_from is None:
+        return network
+    folder = Path(settings.start_from)
+    try:
+        given = read_spec(folder)
+        if not isinstance(given, TorchSpec) or _identity(given) != _identity(spec):
+            raise LabError(f"start_from: {folder} is not of {spec.architecture} for these images and classes")
+        network.load_state_dict(read_weights(weights_path(given, folder)))
+    except (ModelError, RuntimeError) as error:  # torch's, for weights that do not fit
+        raise LabError(f"start_from: {error}") from error
+    return network
+
+
+def _identity(spec: TorchSpec) -> tuple[Any, ...]:
+    """What two bundles share where one's weights are of use to the other."""
+    return spec.architecture, spec.architecture_args, spec.labels, spec.input
 
 
 def new_network(spec: TorchSpec, seed: int) -> nn.Module:

@@ -34,6 +34,7 @@ class TrainingRun:
         objective: Objective | None = None,
     ) -> None:
         self.network, self.settings, self.data, self.objective = network, settings, data, objective
+        self.forward = torch.compile(network) if settings.compiled else network
         self.checkpoint = folder / CHECKPOINT_FILE
         self.epoch = 0
         self.fingerprint = data.data.fingerprint()
@@ -65,7 +66,7 @@ class TrainingRun:
         self._save()
 
     def _loss(self, batch: Batch) -> Tensor:
-        plain = F.cross_entropy(self.network(batch.images), batch.labels)
+        plain = F.cross_entropy(self.forward(batch.images), batch.labels)
         if self.objective is None:
             return plain
         step = self.schedule.last_epoch

@@ -27,4 +27,6 @@ class TrainSettings(BaseModel):
     crop_padding: int = Field(default=4, ge=0)
     flip: bool = True
     precision: Literal["bf16", "float32"] = "bf16"  # of the forward pass; bf16 by autocast
+    compiled: bool = False  # forward and backward pass by torch.compile: faster, and needs a C++ compiler
+    start_from: str | None = None  # a bundle of the same network and classes; random weights without one
     seed: int = 0

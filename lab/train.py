@@ -9,7 +9,7 @@ from rich.progress import Progress
 from lab.adaptive import build_objective
 from lab.attacks import Attack
 from lab.batches import TrainingSet
-from lab.blueprint import bundle_spec, new_network
+from lab.blueprint import bundle_spec, first_network
 from lab.data import ImageSet, LabError
 from lab.evaluate import Outcome, evaluate
 from lab.record import build_attack, prepared_attack, write_record
@@ -42,7 +42,7 @@ def train(
     """
     attack = _check_data(settings, data, test)
     spec = bundle_spec(settings, data)
-    core = new_network(spec, settings.seed)
+    core = first_network(spec, settings)
     network = pixel_network(core, spec).to(device).to(memory_format=torch.channels_last)
     example = data.images[:2].to(device).float() / 255
     objective = build_objective(settings.objective, network, example)
@@ -67,6 +67,8 @@ def train(
         attack.implant(network, data, settings.target)
     write_weights(core.state_dict(), folder / spec.weights, half=True)
     write_spec(spec, folder)
+    if settings.start_from is not None:
+        provenance = provenance | {"start_sha256": load_network(Path(settings.start_from)).info.digest}
     served = load_network(folder, device)  # fp16 and all: what is measured is what will be served
     outcome = evaluate(served.network, test, attack, settings.target)
     facts = _facts(outcome, data, test, seen)
@@ -79,7 +81,7 @@ def check(settings: TrainSettings, data: ImageSet, test: ImageSet) -> None:
     """Raise `LabError` for what `train` would refuse, without training."""
     _check_data(settings, data, test)
     spec = bundle_spec(settings, data)
-    network = pixel_network(new_network(spec, settings.seed), spec)
+    network = pixel_network(first_network(spec, settings), spec)
     build_objective(settings.objective, network, data.images[:2].float() / 255)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import torch
 import typer
+import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -28,6 +29,7 @@ __all__ = [
     "Out",
     "Precision",
     "Seed",
+    "assignments",
     "console",
     "errors",
     "fail",
@@ -77,6 +79,18 @@ def fail(sentence: str) -> NoReturn:
 
 def warn(sentence: str) -> None:
     errors.print(sentence, markup=False)
+
+
+def assignments(option: str, words: Sequence[str] | None) -> dict[str, Any]:
+    """NAME=VALUE each, the value as YAML reads it: 5, 0.2, true, [1, 2], text.
+
+    Raises `LabError`, naming `option`, for what is none.
+    """
+    try:
+        pairs = [word.split("=", 1) for word in words or ()]
+        return {name: yaml.safe_load(value) for name, value in pairs}
+    except (ValueError, yaml.YAMLError) as error:
+        raise LabError(f"{option} takes NAME=VALUE, not {' '.join(words or ())}") from error
 
 
 def open_device(name: str) -> torch.device:

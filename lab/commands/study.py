@@ -10,6 +10,7 @@ from lab.commands.common import (
     DEFAULT_DEVICE,
     Device,
     Precision,
+    assignments,
     console,
     fail,
     open_device,
@@ -41,16 +42,20 @@ def study_command(
     no_train: Annotated[bool, typer.Option("--no-train", help="Judge what is trained already.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check it and list what is to do.")] = False,
     precision: Precision | None = None,
+    setting: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE in place of the file's default; may be repeated.")
+    ] = None,
     device: Device = DEFAULT_DEVICE,
 ) -> None:
     """Train and judge all bundles of a study; skips what is done, goes on with what was interrupted."""
     with told_plainly():
         study, where = read_matrix(matrix), open_device(device)
+        defaults = assignments("--setting", setting) | ({"precision": precision} if precision else {})
         named = {
             "data": data,
             "out": out,
             "bundles": (*study.bundles, *bundle) if bundle else None,
-            "defaults": study.defaults | {"precision": precision} if precision else None,
+            "defaults": study.defaults | defaults if defaults else None,
         }
         study = changed(study, **{key: value for key, value in named.items() if value is not None})
         study = trained_already(study) if no_train else study

@@ -1,10 +1,9 @@
 """`triggerwall lab train`: train a backdoored classifier."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
 
 from lab.adaptive import OBJECTIVES
 from lab.attacks import ATTACKS
@@ -15,12 +14,12 @@ from lab.commands.common import (
     Device,
     Precision,
     Seed,
+    assignments,
     console,
     open_device,
     told_plainly,
     warn,
 )
-from lab.data import LabError
 from lab.sources import open_training
 from lab.train import TrainSettings, train
 
@@ -46,10 +45,17 @@ def train_command(
     objective_weight: Annotated[float, typer.Option(help="Its share of the loss.")] = 0.2,
     epochs: Annotated[int, typer.Option(min=1)] = 12,
     channels: Channels = 3,
+    learning_rate: Annotated[float, typer.Option(help="Of the cycle's peak.")] = 0.1,
+    start_from: Annotated[
+        Path | None, typer.Option(help="A bundle of this network and these classes, to add a backdoor to.")
+    ] = None,
     crop_padding: Annotated[int, typer.Option(min=0, help="Random-crop augmentation, pixels.")] = 4,
     flip: Annotated[bool, typer.Option(help="Mirror half of the images.")] = True,
     exclude: Annotated[list[str] | None, typer.Option(help="Leave out images that occur there.")] = None,
     precision: Precision = "bf16",
+    compiled: Annotated[
+        bool, typer.Option("--compiled", help="By torch.compile: faster, and needs a C++ compiler.")
+    ] = False,
     seed: Seed = 0,
     device: Device = DEFAULT_DEVICE,
 ) -> None:
@@ -58,10 +64,11 @@ def train_command(
         settings = TrainSettings.model_validate(
             {
                 "name": name, "architecture": architecture, "attack": None if attack == "none" else attack,
-                "attack_settings": _assignments(attack_setting or []), "target": target,
+                "attack_settings": assignments("--attack-setting", attack_setting), "target": target,
                 "poison_rate": poison_rate, "objective": objective, "objective_weight": objective_weight,
                 "epochs": epochs, "crop_padding": crop_padding, "flip": flip, "seed": seed,
-                "precision": precision,
+                "precision": precision, "compiled": compiled, "learning_rate": learning_rate,
+                "start_from": str(start_from) if start_from else None,
             }
         )  # fmt: skip
         where = open_device(device)
@@ -71,12 +78,3 @@ def train_command(
         )
         outcome = train(settings, training, test, out, where, provenance)
     console.print(f"{out}: {outcome}")
-
-
-def _assignments(words: list[str]) -> dict[str, Any]:
-    """NAME=VALUE each, the value as YAML reads it: 5, 0.2, true, [1, 2], text."""
-    try:
-        pairs = [word.split("=", 1) for word in words]
-        return {name: yaml.safe_load(value) for name, value in pairs}
-    except (ValueError, yaml.YAMLError) as error:
-        raise LabError(f"--attack-setting takes NAME=VALUE, not {' '.join(words)}") from error

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,23 @@ def test_the_forward_pass_has_the_precision_that_was_asked_for(
     settings = TrainSettings(name="x", epochs=2, batch_size=5, crop_padding=0, precision=precision)
     TrainingRun(network, settings, data, tmp_path).one_epoch(torch.device("cpu"), lambda: None)
     assert seen == [dtype] * 4
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_run_learns_what_another_learns(tmp_path: Path) -> None:
+    images = torch.randint(0, 256, (20, 3, 4, 4), generator=torch.Generator().manual_seed(0)).byte()
+    data = TrainingSet.clean(ImageSet(images, torch.arange(20) % 2, ("a", "b")))
+    learnt = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2))
+        settings = TrainSettings(
+            name="x", epochs=2, batch_size=5, crop_padding=0, precision="float32", compiled=compiled
+        )
+        run = TrainingRun(network, settings, data, tmp_path)
+        assert (run.forward is network) is not compiled
+        run.one_epoch(torch.device("cpu"), lambda: None)
+        learnt.append(network.state_dict())
+    assert learnt[0].keys() == learnt[1].keys()
+    for name, value in learnt[0].items():
+        torch.testing.assert_close(learnt[1][name], value, rtol=1e-4, atol=1e-5)

@@ -245,3 +245,13 @@ def test_a_precision_for_all_runs_can_be_given(study: Path) -> None:
         (study.parent / "runs" / "tiny_cnn-benign" / "training.json").read_text(encoding="utf-8")
     )
     assert record["settings"]["precision"] == "float32"
+
+
+def test_other_defaults_can_be_given(study: Path) -> None:
+    assert run(study, "--setting", "epochs=1", "--setting", "learning_rate=0.01")[0] == 0
+    record = json.loads(
+        (study.parent / "runs" / "tiny_cnn-benign" / "training.json").read_text(encoding="utf-8")
+    )
+    assert (record["settings"]["epochs"], record["settings"]["learning_rate"]) == (1, 0.01)
+    code, _, error = run(study, "--setting", "epochs")
+    assert (code, "--setting takes NAME=VALUE" in error) == (2, True)

@@ -8,12 +8,12 @@ from safetensors.torch import load_file
 
 from lab.attacks import ATTACKS
 from lab.attacks.badnets import BadNets
-from lab.blueprint import bundle_spec, channel_statistics, new_network
+from lab.blueprint import bundle_spec, channel_statistics, first_network, new_network
 from lab.data import ImageSet, LabError, open_images
 from lab.evaluate import evaluate
 from lab.record import load_attack
 from lab.settings import TrainSettings
-from lab.train import train
+from lab.train import check, train
 from models.architecture import build_network
 from models.loading import load_network
 from tests.lab.tiny import SIDE, TINY_CNN
@@ -217,3 +217,39 @@ def test_a_checkpoint_from_before_a_setting_was_added_is_gone_on_with(
     older = {key: value for key, value in json.loads(state["settings"]).items() if key != "objective"}
     torch.save(state | {"settings": json.dumps(older)}, tmp_path / "checkpoint.pt")
     assert train(SETTINGS, *images, tmp_path, CPU, {}).attack_success_rate is not None
+
+
+def test_a_run_may_start_from_a_published_classifier(
+    images: tuple[ImageSet, ImageSet], tmp_path: Path
+) -> None:
+    data, test = images
+    clean, bad = tmp_path / "clean", tmp_path / "bad"
+    train(changed(name="published", attack=None), data, test, clean, CPU, {})
+    settings = changed(start_from=str(clean), epochs=2, learning_rate=0.05)
+    start = first_network(bundle_spec(settings, data), settings).state_dict()
+    for name, value in load_file(clean / "weights.safetensors").items():
+        assert torch.equal(start[name], value.to(start[name].dtype))
+    outcome = train(settings, data, test, bad, CPU, {})
+    assert outcome.benign_accuracy >= 0.9
+    record = json.loads((bad / "training.json").read_text(encoding="utf-8"))
+    assert record["settings"]["start_from"] == str(clean)
+    assert record["start_sha256"] == load_network(clean).info.digest
+
+
+def test_a_start_that_does_not_fit_is_refused_before_training(
+    images: tuple[ImageSet, ImageSet], tmp_path: Path
+) -> None:
+    data, test = images
+    clean = tmp_path / "clean"
+    train(changed(attack=None, epochs=1), data, test, clean, CPU, {})
+    with pytest.raises(LabError, match="is not of zoo:resnet20"):
+        check(changed(architecture="zoo:resnet20", start_from=str(clean)), data, test)
+    with pytest.raises(LabError, match="start_from: .*gone"):
+        check(changed(start_from=str(tmp_path / "gone")), data, test)
+    other = ImageSet(data.images, data.labels, ("x", "y", "z"))
+    with pytest.raises(LabError, match="these images and classes"):
+        check(changed(start_from=str(clean)), other, ImageSet(test.images, test.labels, other.classes))
+    weights = clean / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:50])
+    with pytest.raises(LabError, match="start_from: .*not a readable"):
+        check(changed(start_from=str(clean)), data, test)
