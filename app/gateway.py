@@ -438,10 +438,10 @@ class Gateway:
         if self.quota is not None and not caller.unlimited:
             (self.quota.charge_more if more else self.quota.charge)(caller.name, images)
 
-    def _look_for_runs(self, caller: Caller, images: Sequence[Pixels]) -> None:
+    def _look_for_runs(self, caller: Caller, images: Pixels) -> None:
         if not self.settings.near_duplicate_run:
             return
-        near, begins = self.near_duplicates.observe(caller.name, signatures(np.stack(images)))
+        near, begins = self.near_duplicates.observe(caller.name, signatures(images))
         self.metrics.near_duplicates(near, run=begins)
         if begins:
             log.warning(
@@ -480,9 +480,10 @@ class Gateway:
             note("decode", received)
             readable = [each for each in decoded if not isinstance(each, ImageError)]
             if readable:
-                self._look_for_runs(caller, readable)
+                pixels = np.stack(readable)
+                self._look_for_runs(caller, pixels)
                 queued = time.perf_counter()
-                request = DeviceRequest(torch.from_numpy(np.stack(readable)), full, deadline)
+                request = DeviceRequest(torch.from_numpy(pixels), full, deadline)
                 calibration, mode, confirmed, outcomes = await ticket.submit(
                     request, len(readable) * rows, flow=caller.name, deadline=deadline
                 )

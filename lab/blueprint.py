@@ -60,8 +60,8 @@ def bundle_spec(settings: TrainSettings, data: ImageSet) -> TorchSpec:
 
 
 def first_network(spec: TorchSpec, settings: TrainSettings) -> nn.Module:
-    """What a run by `settings` starts from: the network of the bundle `start_from`, as whoever adds a backdoor
-    to a published classifier does, or one with random weights; for normalised images.
+    """What a run by `settings` starts from, for normalised images: the network of the bundle `start_from`, as
+    whoever adds a backdoor to a published classifier does, or one with random weights.
 
     Raises `LabError` where that bundle is of another network or other classes, or cannot be read.
     """

@@ -5,6 +5,7 @@ import hmac
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pydantic import SecretStr
 
@@ -51,6 +52,7 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
 
 
+@lru_cache(maxsize=4096)
 def network_of(address: str | None) -> str:
     """What stands for the caller at `address`: itself, or its /64 where it is IPv6."""
     try:

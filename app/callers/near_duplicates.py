@@ -6,6 +6,8 @@ image are the mean brightnesses of an 8×8 grid, of a caller's last images only,
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +16,10 @@ __all__ = ["MEMORY", "NearDuplicates", "signatures"]
 
 GRID = 8
 MEMORY = 64  # images remembered of one caller
-MOST_CALLERS = 1024  # × 64 signatures of 128 bytes: 8 MiB at most
+MOST_CALLERS = 1024  # × 64 signatures of 256 bytes: 16 MiB at most
 
 Signatures = npt.NDArray[np.float32]
+_ONES = np.ones(GRID * GRID, dtype=np.float32)
 
 
 def signatures(images: npt.NDArray[np.float32]) -> Signatures:
@@ -24,18 +27,29 @@ def signatures(images: npt.NDArray[np.float32]) -> Signatures:
 
     A few changed pixels, noise and small shifts hardly move it. Sides shorter than the grid repeat pixels.
     """
-    grey = images.mean(axis=1)
-    rows, columns = (np.arange(GRID) * side // GRID for side in grey.shape[1:])
-    sums = np.add.reduceat(np.add.reduceat(grey, rows, axis=1), columns, axis=2)
-    areas = np.outer(*(np.maximum(np.diff([*edges, side]), 1)
-                       for edges, side in ((rows, grey.shape[1]), (columns, grey.shape[2]))))  # fmt: skip
-    return (sums / areas).reshape(len(images), GRID * GRID).astype(np.float32)
+    count, channels, height, width = images.shape
+    grey: Signatures = images[:, 0]
+    if channels > 1:
+        grey = np.add.reduce(images, axis=1, dtype=np.float32)
+    cells = _means(height, channels) @ grey @ _means(width).T
+    return cells.reshape(count, GRID * GRID).astype(np.float32, copy=False)
+
+
+@lru_cache(maxsize=16)
+def _means(side: int, channels: int = 1) -> npt.NDArray[np.float32]:
+    """(GRID, side): a product with it takes the mean within each cell of a side, and of `channels` sums."""
+    edges = [*(np.arange(GRID) * side // GRID), side]
+    means = np.zeros((GRID, side), dtype=np.float32)
+    for cell, (first, end) in enumerate(pairwise(edges)):
+        cells = slice(first, max(end, first + 1))
+        means[cell, cells] = 1 / (channels * max(end - first, 1))
+    return means
 
 
 @dataclass
 class _Past:
-    recent: npt.NDArray[np.float16] = field(
-        default_factory=lambda: np.full((MEMORY, GRID * GRID), np.inf, dtype=np.float16)
+    recent: npt.NDArray[np.float32] = field(
+        default_factory=lambda: np.full((MEMORY, GRID * GRID), np.inf, dtype=np.float32)
     )
     place: int = 0
     in_run: bool = False
@@ -57,9 +71,10 @@ class NearDuplicates:
         self._pasts.move_to_end(caller)
         if len(self._pasts) > MOST_CALLERS:
             self._pasts.popitem(last=False)
-        near, begins = 0, False
+        near, begins, most = 0, False, self.distance * GRID * GRID
         for signature in seen:
-            alike = int((np.abs(past.recent - signature).mean(axis=1) <= self.distance).sum())
+            apart = np.abs(past.recent - signature) @ _ONES
+            alike = int(np.count_nonzero(apart <= most))
             near += alike > 0
             if alike >= self.run and not past.in_run:
                 past.in_run = begins = True

@@ -5,6 +5,7 @@ three round trips for a request cost more than all they do.
 """
 
 import ipaddress
+from functools import lru_cache
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -90,6 +91,7 @@ def _from_this_machine(request: Request) -> bool:
     return _is_loopback(request.url.hostname) and (origin is None or _is_loopback(urlsplit(origin).hostname))
 
 
+@lru_cache(maxsize=64)  # not more: the sender writes these names
 def _is_loopback(host: str | None) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host or "").is_loopback

@@ -244,12 +244,12 @@ def test_a_start_that_does_not_fit_is_refused_before_training(
     train(changed(attack=None, epochs=1), data, test, clean, CPU, {})
     with pytest.raises(LabError, match="is not of zoo:resnet20"):
         check(changed(architecture="zoo:resnet20", start_from=str(clean)), data, test)
-    with pytest.raises(LabError, match="start_from: .*gone"):
+    with pytest.raises(LabError, match=r"start_from: .*gone"):
         check(changed(start_from=str(tmp_path / "gone")), data, test)
     other = ImageSet(data.images, data.labels, ("x", "y", "z"))
     with pytest.raises(LabError, match="these images and classes"):
         check(changed(start_from=str(clean)), other, ImageSet(test.images, test.labels, other.classes))
     weights = clean / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:50])
-    with pytest.raises(LabError, match="start_from: .*not a readable"):
+    with pytest.raises(LabError, match=r"start_from: .*not a readable"):
         check(changed(start_from=str(clean)), data, test)

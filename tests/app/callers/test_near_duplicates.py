@@ -63,4 +63,4 @@ def test_callers_and_memory_are_kept_apart_and_bounded(monkeypatch: pytest.Monke
     same = signatures(noise(1))
     assert [watch.observe(name, same)[0] for name in ("a", "b", "c", "a")] == [0, 0, 0, 0]
     assert list(watch._pasts) == ["c", "a"]
-    assert sum(past.recent.nbytes for past in watch._pasts.values()) == 2 * MEMORY * 64 * 2
+    assert sum(past.recent.nbytes for past in watch._pasts.values()) == 2 * MEMORY * 64 * 4
