@@ -7,6 +7,7 @@ Flags (keyword arguments) win over `TRIGGERWALL_*` environment variables, those 
 import ipaddress
 import math
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -527,7 +528,7 @@ class Settings(BaseSettings):
             raise ValueError("max_in_flight_bytes must be at least max_body_bytes")
         return self
 
-    @property
+    @cached_property  # every request asks
     def admin_on_loopback(self) -> bool:
         """True where the admin paths can be reached from this machine alone."""
         host = self.host if self.admin_port is None else self.admin_host

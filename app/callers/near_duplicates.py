@@ -67,7 +67,9 @@ class NearDuplicates:
     def observe(self, caller: str, seen: Signatures) -> tuple[int, bool]:
         """Take the signatures (B, GRID²) of a request: how many are near-duplicates of an image
         before, and whether a run begins with one of them. A run ends when few are left in memory."""
-        past = self._pasts.setdefault(caller, _Past())
+        past = self._pasts.get(caller)
+        if past is None:
+            past = self._pasts[caller] = _Past()
         self._pasts.move_to_end(caller)
         if len(self._pasts) > MOST_CALLERS:
             self._pasts.popitem(last=False)
