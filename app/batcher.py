@@ -13,6 +13,7 @@ from typing import Generic, TypeVar, cast
 
 from app.admission import Admission, BatcherError, Closed, DeadlineExceeded, Overloaded, Ticket
 from app.fair_queue import FairQueue
+from app.pace import Pace
 
 __all__ = ["BatchFigures", "Batcher", "BatcherError", "Closed", "DeadlineExceeded", "Overloaded", "Ticket"]
 
@@ -50,9 +51,10 @@ class Batcher(Admission[T, R]):
     """Gathers items into batches and gives each caller the result of its own item.
 
     `work` takes the items of a batch and answers as many results in the same order; `run` awaits it
-    wherever it belongs (a worker thread). A batch goes out when it weighs `max_weight`; or when its oldest
-    item has waited `max_delay` seconds, or at once where recent arrivals were so far apart that nobody can
-    be expected within it; or, if the work function is busy by then, as soon as it is free.
+    wherever it belongs (a worker thread). A batch goes out when it weighs `max_weight`, or what `adapts`
+    finds enough; or when its oldest item has waited `max_delay` seconds, or at once where recent arrivals
+    were so far apart that nobody can be expected within it; or, if the work function is busy by then, as
+    soon as it is free.
     """
 
     def __init__(
@@ -63,15 +65,18 @@ class Batcher(Admission[T, R]):
         max_weight: int,
         max_delay: float,
         max_waiting: int,
+        adapts: bool = False,
         observe: Callable[[BatchFigures], None] = lambda _: None,
         nobodys_fault: tuple[type[Exception], ...] = (),
     ) -> None:
-        """`nobodys_fault`: exceptions that no item brought about; they reach the whole batch at once, and
-        are not looked for item by item."""
+        """`adapts`: learn how heavy a batch has to be for the work function to be fast, and take no heavier
+        ones (`app.pace`). `nobodys_fault`: exceptions that no item brought about; they reach the whole batch
+        at once, and are not looked for item by item."""
         super().__init__(max_waiting)
         self._work, self._run, self._observe = work, run, observe
         self._nobodys_fault = nobodys_fault
         self.max_weight, self.max_delay = max_weight, max_delay
+        self._pace = Pace(max_weight) if adapts else None
         self._queued = 0  # weight in the queue
         self._queue: FairQueue[_Place[T, R]] = FairQueue()
         self._oldest: dict[_Place[T, R], None] = {}  # the queue in order of arrival
@@ -154,9 +159,14 @@ class Batcher(Admission[T, R]):
                 continue
             oldest = next(iter(self._oldest))
             left = oldest.arrived + self._delay() - time.monotonic()
-            if self._queued >= self.max_weight or left <= 0 or self._closing:
+            if self._queued >= self.enough or left <= 0 or self._closing:
                 return True
             await self._change(left)
+
+    @property
+    def enough(self) -> int:
+        """The weight from which on a batch waits for nobody."""
+        return self.max_weight if self._pace is None else self._pace.limit
 
     def _delay(self) -> float:
         """Seconds worth waiting for batch-mates: none where they seldom come that soon."""
@@ -172,9 +182,10 @@ class Batcher(Admission[T, R]):
         """The next items that fit into one batch; one that is too heavy for any goes alone."""
         batch: list[_Place[T, R]] = []
         weight = 0
+        most = self.max_weight if self._pace is None else self._pace.choose(self._queued)
         while self._queue:
             place = self._queue.peek()
-            if place in self._oldest and batch and weight + place.weight > self.max_weight:
+            if place in self._oldest and batch and weight + place.weight > most:
                 break
             self._queue.pop()
             if place in self._oldest:  # else its caller has gone
@@ -198,13 +209,15 @@ class Batcher(Admission[T, R]):
         except Exception as error:
             await self._isolate(wanted, error)
         else:
-            self._learn_speed((time.monotonic() - now) / weight)
+            self._learn_speed(weight, time.monotonic() - now)
             for place, result in zip(wanted, results, strict=True):
                 if not place.answer.done():
                     place.answer.set_result(result)
 
-    def _learn_speed(self, seconds_per_weight: float) -> None:
-        known = self._seconds_per_weight
+    def _learn_speed(self, weight: int, seconds: float) -> None:
+        if self._pace is not None:
+            self._pace.learn(weight, seconds)
+        known, seconds_per_weight = self._seconds_per_weight, seconds / weight
         self._seconds_per_weight = (
             seconds_per_weight if known is None else known + MEMORY * (seconds_per_weight - known)
         )

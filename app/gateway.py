@@ -174,6 +174,7 @@ class Gateway:
             max_weight=settings.batch_rows,
             max_delay=settings.batch_delay_ms / 1000,
             max_waiting=settings.queue_rows,
+            adapts=settings.batch_adapts,
             observe=self._observe,
             nobodys_fault=(UpstreamUnavailable, UpstreamTimeout),
         )

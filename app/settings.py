@@ -473,6 +473,11 @@ class Settings(BaseSettings):
         description="Most forward rows that share one device batch: an image counts once, and once more for "
         "every changed copy that a detector may look at.",
     )
+    batch_adapts: bool = Field(
+        default=True,
+        description="Learn from how many rows on a larger batch is no faster per row on this device, and "
+        "take no larger ones: those who came first need not wait for the others.",
+    )
     batch_delay_ms: float = Field(
         default=2.0, ge=0, le=1000, description="Longest wait for batch-mates, in milliseconds."
     )

@@ -443,3 +443,24 @@ def test_an_item_is_let_go_when_its_caller_goes() -> None:
         await batcher.close()
 
     asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_batches_are_no_larger_than_helps_where_it_adapts() -> None:
+    """Ten milliseconds for each item, however many: a batch of one is nearly as fast as any."""
+
+    async def test(device: Device) -> None:
+        def slow(items: Sequence[int]) -> list[int]:
+            time.sleep(0.01 * len(items))
+            return device.work(items)
+
+        batcher = Batcher(slow, device.run, max_weight=64, max_delay=0, max_waiting=1000, adapts=True)
+        batcher.start()
+        for _ in range(2):
+            answers = await asyncio.gather(*(batcher.submit(n) for n in range(64)))
+            assert answers == [n * 10 for n in range(64)]
+        assert batcher.enough <= 8
+        await batcher.close()
+
+    device = run(test)
+    assert sorted(item for batch in device.batches for item in batch) == sorted([*range(64)] * 2)
+    assert max(len(batch) for batch in device.batches[-5:]) <= 8
