@@ -11,9 +11,10 @@ BUNDLE ?= models/demo
 .PHONY: setup demo test lint serve bench fuzz soak lock audit clean
 setup: $(VENV)/.installed
 
+# An old pip tries versions of boto3 and aiobotocore against each other for minutes.
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip  # older ones try versions of boto3 and aiobotocore for minutes
+	$(BIN)/pip install --quiet --upgrade pip
 	$(if $(TORCH_INDEX),$(BIN)/pip install --quiet --index-url $(TORCH_INDEX) 'torch>=2.9' 'torchvision>=0.24')
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
