@@ -64,22 +64,20 @@ class Pace:
     def _other(self, best: int, largest: int) -> int | None:
         """A size to look at in place of `best`; none above `largest`, for which too few wait."""
         self._choices += 1
-        ends = max(0, best - REACH), min(best + REACH, largest, self._largest)
-        around = sorted(
-            (size for size in range(ends[0], ends[1] + 1) if size != best), key=lambda s: abs(s - best)
-        )
-        for size in around:
-            if (
-                size not in self._seen and size not in self._tried
-            ):  # some no batch has: its items are too heavy
-                self._tried.add(size)
-                return size
+        least, most = max(0, best - REACH), min(best + REACH, largest, self._largest)
+        around = sorted({*range(least, most + 1)} - {best}, key=lambda size: abs(size - best))
+        # Once each: no batch has a size that is less than its items weigh.
+        new = next((size for size in around if size not in self._seen and size not in self._tried), None)
+        if new is not None:
+            self._tried.add(new)
+            return new
         if self._choices % EVERY:
             return None
-        return max(around, key=lambda size: self._unseen(size) / 2 ** max(0, size - best), default=None)
+        known = (size for size in around if size in self._seen)
+        return max(known, key=lambda size: self._unseen(size) / (1 << max(0, size - best)), default=None)
 
     def _unseen(self, size: int) -> int:
-        return self._choices - (self._seen[size].last if size in self._seen else 0)
+        return self._choices - self._seen[size].last
 
     def learn(self, weight: int, seconds: float) -> None:
         """A batch of `weight` took `seconds`."""

@@ -79,6 +79,13 @@ def test_items_heavier_than_the_limit_go_alone_and_teach_what_they_weigh() -> No
     assert weights[-EVERY:].count(7) >= EVERY - 1
 
 
+def test_a_device_that_changes_is_followed_with_heavy_items_too() -> None:
+    pace = Pace(1024)
+    busy(pace, cpu, 300, item=7)
+    busy(pace, gpu, 200 * EVERY, item=7)  # 36 items are 252 rows
+    assert pace.limit == 256
+
+
 @given(
     st.integers(1, 5000),
     st.lists(st.tuples(st.integers(1, 20_000), st.floats(1e-6, 100)), max_size=60),
