@@ -67,17 +67,18 @@ class Pace:
         least, most = max(0, best - REACH), min(best + REACH, largest, self._largest)
         around = sorted({*range(least, most + 1)} - {best}, key=lambda size: abs(size - best))
         # Once each: no batch has a size that is less than its items weigh.
-        new = next((size for size in around if size not in self._seen and size not in self._tried), None)
-        if new is not None:
-            self._tried.add(new)
-            return new
+        unknown: list[int] = [size for size in around if size not in self._seen and size not in self._tried]
+        if unknown:
+            self._tried.add(unknown[0])
+            return unknown[0]
         if self._choices % EVERY:
             return None
-        known = (size for size in around if size in self._seen)
-        return max(known, key=lambda size: self._unseen(size) / (1 << max(0, size - best)), default=None)
-
-    def _unseen(self, size: int) -> int:
-        return self._choices - self._seen[size].last
+        overdue = {
+            size: (self._choices - self._seen[size].last) / (1 << max(0, size - best))
+            for size in around
+            if size in self._seen
+        }
+        return max(overdue, key=overdue.__getitem__, default=None)
 
     def learn(self, weight: int, seconds: float) -> None:
         """A batch of `weight` took `seconds`."""
