@@ -46,6 +46,8 @@ def train(
     network = pixel_network(core, spec).to(device).to(memory_format=torch.channels_last)
     example = data.images[:2].to(device).float() / 255
     objective = build_objective(settings.objective, network, example)
+    if settings.start_from is not None:  # now: hours later the bundle may be another
+        provenance = provenance | {"start_sha256": load_network(Path(settings.start_from)).info.digest}
     folder.mkdir(parents=True, exist_ok=True)
     seen = TrainingSet.clean(data)
     if attack is not None:
@@ -67,8 +69,6 @@ def train(
         attack.implant(network, data, settings.target)
     write_weights(core.state_dict(), folder / spec.weights, half=True)
     write_spec(spec, folder)
-    if settings.start_from is not None:
-        provenance = provenance | {"start_sha256": load_network(Path(settings.start_from)).info.digest}
     served = load_network(folder, device)  # fp16 and all: what is measured is what will be served
     outcome = evaluate(served.network, test, attack, settings.target)
     facts = _facts(outcome, data, test, seen)
