@@ -66,16 +66,17 @@ class Batcher(Admission[T, R]):
         max_delay: float,
         max_waiting: int,
         adapts: bool = False,
+        lanes: int = 1,
         observe: Callable[[BatchFigures], None] = lambda _: None,
         nobodys_fault: tuple[type[Exception], ...] = (),
     ) -> None:
         """`adapts`: learn how heavy a batch has to be for the work function to be fast, and take no heavier
-        ones (`app.pace`). `nobodys_fault`: exceptions that no item brought about; they reach the whole batch
-        at once, and are not looked for item by item."""
+        ones (`app.pace`). `lanes`: so many batches may be worked at once. `nobodys_fault`: exceptions that no
+        item brought about; they reach the whole batch at once, and are not looked for item by item."""
         super().__init__(max_waiting)
         self._work, self._run, self._observe = work, run, observe
         self._nobodys_fault = nobodys_fault
-        self.max_weight, self.max_delay = max_weight, max_delay
+        self.max_weight, self.max_delay, self.lanes = max_weight, max_delay, lanes
         self._pace = Pace(max_weight) if adapts else None
         self._queued = 0  # weight in the queue
         self._queue: FairQueue[_Place[T, R]] = FairQueue()
@@ -101,7 +102,7 @@ class Batcher(Admission[T, R]):
 
     def expected_wait(self) -> float:
         """Seconds until what is waiting now will have been worked off, at the measured speed."""
-        return self.waiting * (self._seconds_per_weight or 0.0)
+        return self.waiting * (self._seconds_per_weight or 0.0) / self.lanes
 
     async def _enqueue(self, item: T, weight: int, flow: Hashable | None, deadline: float | None) -> R:
         now = time.monotonic()
@@ -139,15 +140,26 @@ class Batcher(Admission[T, R]):
     # --- the device's side ------------------------------------------------------------------------
 
     async def _serve(self) -> None:
+        under_way: set[asyncio.Task[None]] = set()
         while await self._batch_is_due():
             batch = self._take()
-            try:
-                await self._answer(batch)
-            except Exception as error:  # a fault of ours: these get it, and the next ones are served
-                log.exception("a batch could not be handled")
-                for place in batch:
-                    if not place.answer.done():
-                        place.answer.set_exception(error)
+            if self.lanes == 1:
+                await self._work_off(batch)
+                continue
+            under_way.add(asyncio.get_running_loop().create_task(self._work_off(batch)))
+            if len(under_way) == self.lanes:
+                _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+        if under_way:
+            await asyncio.wait(under_way)
+
+    async def _work_off(self, batch: Sequence[_Place[T, R]]) -> None:
+        try:
+            await self._answer(batch)
+        except Exception as error:  # a fault of ours: these get it, and the next ones are served
+            log.exception("a batch could not be handled")
+            for place in batch:
+                if not place.answer.done():
+                    place.answer.set_exception(error)
 
     async def _batch_is_due(self) -> bool:
         """Wait until a batch should go out; False when closing and nothing is left."""

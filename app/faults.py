@@ -1,6 +1,7 @@
 """What the classifier and the detectors fail on: counted, logged, and told from a device that is broken."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -16,28 +17,30 @@ LONGEST_REASON = 300  # characters of an exception's text that are logged
 
 
 class FaultWatch:
-    """Lives on the device thread, where batches fail."""
+    """Lives on the threads where batches fail."""
 
     def __init__(self, metrics: Metrics, self_test: Callable[[], None]) -> None:
         """`self_test` judges images of the gateway's own, and raises what that raises."""
         self._metrics, self._self_test = metrics, self_test
+        self._lock = threading.Lock()
         self._silent_until = 0.0
         self._untold = 0
         self.broken: str | None = None  # why nothing can be judged, while that is so
 
     def failed(self, error: BaseException, images: int) -> None:
         """A call with so many images failed."""
-        self._untold += 1
-        now = time.monotonic()
-        if now < self._silent_until:
-            return
-        self._silent_until = now + QUIET_S
+        with self._lock:
+            self._untold += 1
+            now = time.monotonic()
+            if now < self._silent_until:
+                return
+            self._silent_until = now + QUIET_S
+            untold, self._untold = self._untold, 0
         log.error(
             "%d images could not be judged together (%d such failures since the last line): %s: %r",
-            *(images, self._untold, type(error).__name__, str(error)[:LONGEST_REASON]),
+            *(images, untold, type(error).__name__, str(error)[:LONGEST_REASON]),
             exc_info=error,
         )
-        self._untold = 0
 
     def judged(self, outcomes: Sequence[object]) -> None:
         """A batch ended so. Where nothing of it could be judged, find out whose fault that is."""

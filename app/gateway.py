@@ -28,6 +28,7 @@ from app.follower import Follower, StaleCalibration
 from app.images import Decoder, ImageError, Pixels
 from app.isolation import Unjudged
 from app.labels import Labels
+from app.lanes import divide_cores, lanes_for
 from app.learner import Learner
 from app.metrics import Metrics
 from app.policy import Mode, decide
@@ -133,7 +134,9 @@ class Gateway:
         self.decisions = DecisionStore(self.database)
         self.quarantine = QuarantineStore(self.database)
         self.recording = Recording(settings, self.decisions, self.quarantine, self.metrics)
-        self.worker = Worker()
+        # What torch.compile made is not run by several threads at once.
+        lanes = 1 if settings.psc_compile else lanes_for(firewall.classifier, settings.lanes)
+        self.worker = Worker(lanes=lanes, prepare=partial(divide_cores, lanes))
         self.decoder = self._decoder()
         self.decoders = DecodePool(
             self.decoder, settings.decode_threads, lambda seconds: self.metrics.stage("decode", seconds)
@@ -170,11 +173,12 @@ class Gateway:
         settings = self.settings
         return Batcher(
             self._inspect,
-            self.worker.run,
+            self.worker.run_beside,
             max_weight=settings.batch_rows,
             max_delay=settings.batch_delay_ms / 1000,
             max_waiting=settings.queue_rows,
             adapts=settings.batch_adapts,
+            lanes=self.worker.lanes,
             observe=self._observe,
             nobodys_fault=(UpstreamUnavailable, UpstreamTimeout),
         )

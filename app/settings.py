@@ -478,6 +478,13 @@ class Settings(BaseSettings):
         description="Learn from how many rows on a larger batch is no faster per row on this device, and "
         "take no larger ones: those who came first need not wait for the others.",
     )
+    lanes: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Batches that are judged at once, each on its share of the cores and in memory of its "
+        "own; empty: one for each core, four at most. On a CPU with packed weights; elsewhere it is one.",
+    )
     batch_delay_ms: float = Field(
         default=2.0, ge=0, le=1000, description="Longest wait for batch-mates, in milliseconds."
     )

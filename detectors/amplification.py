@@ -6,6 +6,7 @@ Variant i is the network with γ and β of its last i BatchNorm layers multiplie
 
 import copy
 import math
+import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -154,14 +155,17 @@ class Copies:
         self.counts = tuple(counts)
         self.engine = f"copies ({why})" if why else "copies"
         self.copies = [amplify(network, order[-count:], omega) for count in counts]
+        self._one_at_a_time = threading.Lock()  # any network at all may keep things of a batch on itself
 
     @torch.inference_mode()
     def base(self, images: Tensor, first: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
         check_images(images, self.network)
-        logits: Tensor = self.network(images)
+        with self._one_at_a_time:
+            logits: Tensor = self.network(images)
         return logits.float(), images
 
     @torch.inference_mode()
     def variants(self, forks: Tensor, which: Sequence[int], rows: Tensor | None = None) -> Tensor:
         images = forks if rows is None else forks[rows]
-        return torch.stack([self.copies[number](images).float() for number in which])
+        with self._one_at_a_time:
+            return torch.stack([self.copies[number](images).float() for number in which])

@@ -114,14 +114,15 @@ def test_while_the_device_is_busy_a_batch_fills_up() -> None:
 @given(
     st.lists(st.tuples(st.integers(-3, 50), st.integers(1, 10), st.booleans()), min_size=1, max_size=25),
     st.sampled_from([0.0, 0.001]),
+    st.sampled_from([1, 3]),
 )
 def test_everybody_gets_the_answer_to_their_own_item(
-    callers: list[tuple[int, int, bool]], delay: float
+    callers: list[tuple[int, int, bool]], delay: float, lanes: int
 ) -> None:
     """Whatever the weights, whoever is cancelled, and whichever items make the device fail."""
 
     async def test(device: Device) -> None:
-        batcher = make(device, max_delay=delay, max_waiting=10_000)
+        batcher = make(device, max_delay=delay, max_waiting=10_000, lanes=lanes)
         batcher.start()
         tasks = [asyncio.create_task(batcher.submit(item, weight)) for item, weight, _ in callers]
         await asyncio.sleep(0)
@@ -464,3 +465,37 @@ def test_batches_are_no_larger_than_helps_where_it_adapts() -> None:
     device = run(test)
     assert sorted(item for batch in device.batches for item in batch) == sorted([*range(64)] * 2)
     assert max(len(batch) for batch in device.batches[-5:]) <= 8
+
+
+def test_as_many_batches_as_lanes_are_under_way_and_no_more() -> None:
+    """What comes while all are busy waits, and shares a batch; closing waits for every lane."""
+
+    async def test(device: Device) -> None:
+        under_way: list[list[int]] = []
+        free = [asyncio.Event() for _ in range(3)]
+
+        async def later(work: Callable[[Sequence[int]], Sequence[int]], items: Sequence[int]) -> Any:
+            under_way.append(list(items))
+            await free[len(under_way) - 1].wait()
+            return work(items)
+
+        batcher = Batcher(device.work, later, max_weight=2, max_delay=0, max_waiting=100, lanes=2)
+        batcher.start()
+        tasks = [asyncio.create_task(batcher.submit(number)) for number in range(6)]
+        await asyncio.sleep(0.02)
+        assert under_way == [[0, 1], [2, 3]]
+        assert batcher.waiting == 2
+        free[1].set()  # the second lane ends first
+        assert await asyncio.gather(*tasks[2:4]) == [20, 30]
+        await asyncio.sleep(0.02)
+        assert under_way == [[0, 1], [2, 3], [4, 5]]
+        closing = asyncio.create_task(batcher.close())
+        free[0].set()
+        assert await asyncio.gather(*tasks[:2]) == [0, 10]
+        await asyncio.sleep(0.02)
+        assert not closing.done()
+        free[2].set()
+        assert await asyncio.gather(*tasks[4:]) == [40, 50]
+        await closing
+
+    run(test)

@@ -21,7 +21,7 @@ from app.main import create_app
 from app.settings import Settings
 from detectors.base import BasePass, Scores
 from tests.app import tiny
-from tests.app.test_worker import kill
+from tests.app.test_worker import kill, thread_of
 from tests.app.tiny import Mood, encoded, form, in_mood, mood_of, pixels, pngs, write_bundle
 
 DETECTORS = ("spc", "nspc")
@@ -92,10 +92,14 @@ class Proof:
         await self.gateway.close()
 
 
-@pytest.fixture(scope="module", params=["reject", "error"])
+@pytest.fixture(scope="module", params=[("reject", 1), ("error", 1), ("error", 3)])
 def proof(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proof]:
+    failure, lanes = request.param
     before, tiny.STUCK_S = tiny.STUCK_S, 0.05
-    proof = Proof(tmp_path_factory.mktemp(request.param), request.param)
+    with pytest.MonkeyPatch.context() as patch:  # this network is not traced, and would have one
+        patch.setattr("app.gateway.lanes_for", lambda *_: lanes)
+        proof = Proof(tmp_path_factory.mktemp(failure), failure)
+    assert proof.gateway.worker.lanes == lanes
     yield proof
     proof.runner.run(proof.end())
     proof.runner.close()
@@ -127,7 +131,8 @@ async def _scene(proof: Proof, asked: Any, killed: float | None) -> None:
     ]
     if killed is not None:
         await asyncio.sleep(killed)
-        kill(proof.gateway.worker._thread)
+        worker = proof.gateway.worker
+        kill(thread_of(worker, 0 if worker.lanes == 1 else 1))
     answers = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
     await asyncio.gather(*leaving)
     for answer, (images, deadline, left) in zip(answers, asked, strict=True):

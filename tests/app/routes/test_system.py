@@ -40,11 +40,11 @@ def test_info(client: TestClient) -> None:
 def test_a_device_that_does_not_return_is_told_to_liveness(make_client: MakeClient) -> None:
     client = make_client(stuck_after_s=1, remote_timeout_s=0.5)
     gateway = client.app.state.gateway  # type: ignore[attr-defined]
-    gateway.worker._began = time.monotonic() - 3
+    gateway.worker._seats[0].began = time.monotonic() - 3
     answer = client.get("/livez")
     assert (answer.status_code, slug(answer)) == (503, "device-stuck")
     assert "has not returned for 3 s" in answer.json()["detail"]
-    gateway.worker._began = None
+    gateway.worker._seats[0].began = None
     assert client.get("/livez").status_code == 200
 
 
