@@ -1,7 +1,8 @@
 """Images → predictions and scores → verdicts. Knows nothing of HTTP, settings or storage.
 
-Blocking, and meant for the one thread that owns the device. What it enforces is swapped whole, so a
-batch is judged by one calibration from its first image to its last.
+Blocking, and meant for the threads that own the device: several may `inspect` at once, where the classifier
+can; all else is done alone. What it enforces is swapped whole, so a batch is judged by one calibration from
+its first image to its last.
 """
 
 import logging

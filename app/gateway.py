@@ -202,7 +202,7 @@ class Gateway:
 
     def _inspect(self, requests: Sequence[DeviceRequest]) -> list[Judged]:
         """Judge the images of several requests together; a request's images stay together, so one
-        calibration judges them all. Runs on the device thread. Raises `StaleCalibration`."""
+        calibration judges them all. Runs on the device's threads. Raises `StaleCalibration`."""
         confirmed = self.follower.require_fresh()
         mode = self.firewall.mode  # it changes between batches only: see `switch`
         answers: dict[int, Judged] = {}

@@ -33,6 +33,7 @@ PRESETS: dict[str, Mapping[str, str]] = {
     DEFAULT: {"detectors": "profile,psc,spc"},
 }  # fmt: skip
 CALLERS = (2, 4, 8, 16, 32, 64)
+ONE_LANE = {"lanes": "1"}  # as is simulated: a replica has one device
 NO_WAIT = {"batch_delay_ms": "0"}  # a batch is what came while the last one was under way
 LEAST_BATCHES = 5
 Advance = Callable[[str, float], None]
@@ -54,8 +55,8 @@ def settings_of(preset: str) -> Mapping[str, str]:
 def served(preset: str, subject: Subject, settings: Mapping[str, str], device: str) -> Server:
     """A gateway not yet started; `settings` besides those of the preset."""
     return gateway(
-        f"triggerwall, {preset}", subject.bundle, {**settings_of(preset), **settings}, device=device,
-        calibrates=preset != UNDEFENDED,
+        f"triggerwall, {preset}", subject.bundle, {**settings_of(preset), **ONE_LANE, **settings},
+        device=device, calibrates=preset != UNDEFENDED,
     )  # fmt: skip
 
 
