@@ -3,8 +3,10 @@
 `lab.scoring` judges them.
 """
 
+import contextlib
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,17 @@ from torch import Tensor
 
 from detectors.base import Detector, UnsupportedNetwork
 from detectors.deepsweep import deepsweep
+from detectors.engine import build_engine
 from detectors.frequency import Frequency
 from detectors.ibd_psc import IbdPsc
 from detectors.label_profile import LabelProfile
+from detectors.packing import PackedNetwork, pack_network
 from detectors.profile import Profile
 from detectors.scale_up import ScaleUp
 from detectors.shrinkpad import shrinkpad
 from detectors.strip import Strip
 from detectors.teco import TeCo
+from detectors.tracing import Trace
 from lab.data import ImageSet, LabError
 from lab.figures import BUDGETS, Figures
 from lab.record import load_attack, read_settings
@@ -48,7 +53,9 @@ COMPARED = 250
 DETECTORS: dict[str, Callable[[Classifier, Tensor], Detector]] = {
     "profile": lambda classifier, _: Profile(classifier),
     "label_profile": lambda classifier, _: LabelProfile(classifier),
-    "psc": lambda classifier, example: IbdPsc(classifier, example),
+    "psc": lambda classifier, example: IbdPsc(
+        classifier, example, engine=partial(build_engine, traced=_shared_trace(classifier))
+    ),
     "spc": lambda classifier, _: ScaleUp(classifier),
     "nspc": lambda classifier, _: ScaleUp(classifier, normalised=True),
     "strip": lambda classifier, _: Strip(classifier),
@@ -142,6 +149,7 @@ def open_study(
         raise LabError(f"{len(source)} images are too few to calibrate on {calibration}")
     classifier = load_network(bundle, device)
     _check_images(classifier, test, bundle)
+    _pack(classifier, test)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(source), generator=generator)
     chosen = order[calibration:] if source is test else torch.randperm(len(test), generator=generator)
@@ -155,6 +163,20 @@ def open_study(
         settings.attack,
         settings.target,
     )
+
+
+def _pack(classifier: TorchClassifier, test: ImageSet) -> None:
+    """On a CPU, have `classifier` compute with packed weights, as a gateway does: a ResNet-20 then takes less
+    than half the time. Where that cannot be it stays as it is."""
+    if classifier.device.type == "cpu":
+        with contextlib.suppress(UnsupportedNetwork):
+            classifier.runner = pack_network(classifier.network, test.images[:2].float() / 255)
+
+
+def _shared_trace(classifier: Classifier) -> Trace | None:
+    """The packed network, for the fork engine to share."""
+    runner = classifier.runner if isinstance(classifier, TorchClassifier) else None
+    return runner.trace if isinstance(runner, PackedNetwork) else None
 
 
 def _check_images(classifier: TorchClassifier, test: ImageSet, bundle: Path) -> None:
