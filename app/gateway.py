@@ -136,7 +136,7 @@ class Gateway:
         self.recording = Recording(settings, self.decisions, self.quarantine, self.metrics)
         # What torch.compile made is not run by several threads at once.
         lanes = 1 if settings.psc_compile else lanes_for(firewall.classifier, settings.lanes)
-        self.worker = Worker(lanes=lanes, prepare=partial(divide_cores, lanes))
+        self.worker = Worker(lanes=lanes, prepare=partial(divide_cores, torch.get_num_threads(), lanes))
         self.decoder = self._decoder()
         self.decoders = DecodePool(
             self.decoder, settings.decode_threads, lambda seconds: self.metrics.stage("decode", seconds)

@@ -14,6 +14,7 @@ from models.torch_module import TorchClassifier
 
 __all__ = ["MOST", "divide_cores", "lanes_for"]
 
+_dividing = threading.Lock()
 MOST = 4  # unless told otherwise: a single image has a lane's cores only, and a batch its memory
 
 
@@ -29,14 +30,15 @@ def lanes_for(classifier: Classifier, wanted: int | None = None) -> int:
     return wanted or min(torch.get_num_threads(), MOST)
 
 
-def divide_cores(lanes: int) -> None:
-    """Leave the running thread, a new one, its share of the cores that torch's operators use.
+def divide_cores(cores: int, lanes: int) -> None:
+    """Leave the running thread, a new one, its share of the `cores` that torch's operators use in all.
 
     torch keeps one number for each thread and one that new threads begin with. Setting the former sets the
     latter too, so that is put back, on a thread that ends.
     """
-    whole = torch.get_num_threads()  # first: a thread takes that number over when it is first asked
-    torch.set_num_threads(max(1, whole // lanes))
-    restoring = threading.Thread(target=torch.set_num_threads, args=(whole,))
-    restoring.start()
-    restoring.join()
+    with _dividing:  # lanes begin together, and none may see what another is about to put back
+        torch.get_num_threads()  # a thread takes the common number over when it is first asked
+        torch.set_num_threads(max(1, cores // lanes))
+        restoring = threading.Thread(target=torch.set_num_threads, args=(cores,))
+        restoring.start()
+        restoring.join()

@@ -42,23 +42,25 @@ def test_what_does_not_run_here_has_one() -> None:
 @pytest.mark.parametrize(("cores", "lanes", "each"), [(8, 2, 4), (3, 2, 1), (2, 4, 1)])
 def test_a_lane_has_its_share_of_the_cores_and_no_other_has_less(cores: int, lanes: int, each: int) -> None:
     before = torch.get_num_threads()
-    found: dict[str, int] = {}
+    together, found = threading.Barrier(lanes), list[int]()
 
-    def on_a_new_thread(name: str, divide: bool) -> None:
-        def work() -> None:
-            if divide:
-                divide_cores(lanes)
-            found[name] = torch.get_num_threads()
+    def lane() -> None:
+        together.wait(10)  # as they begin in a gateway
+        divide_cores(cores, lanes)
+        found.append(torch.get_num_threads())
 
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join()
+    def other() -> None:
+        found.append(torch.get_num_threads())
 
     torch.set_num_threads(cores)
     try:
-        on_a_new_thread("lane", divide=True)
-        on_a_new_thread("other", divide=False)
-        assert found == {"lane": each, "other": cores}
+        for targets in ([lane] * lanes, [other]):
+            threads = [threading.Thread(target=target) for target in targets]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert found == [*[each] * lanes, cores]
         assert torch.get_num_threads() == cores
     finally:
         torch.set_num_threads(before)
